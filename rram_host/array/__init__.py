@@ -1,0 +1,1 @@
+"""The array in siemens, volts and amperes: form, set, reset, read, program, multiply."""

@@ -1,0 +1,399 @@
+"""Crossbar: the array as a user sees it. Row = WL and SL, column = BL; shapes (rows, cols)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rram_host.array.compensation import reset_bl_volts, row_factor
+from rram_host.array.pulses import ArrayProgram, reset_train, set_train
+from rram_host.array.write_verify import (
+    ProgramReport,
+    ResponseModel,
+    WriteVerifySettings,
+    check_targets,
+)
+from rram_host.board import readout
+from rram_host.board.core import BoardCore
+from rram_host.board.limits import array_of
+from rram_host.board.sequencer import MAX_RESULTS, MAX_TABLE_CODES
+from rram_host.errors import InputError
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Progress = Callable[[int, int], None]
+
+CELL_RANGE = 2  # 20 uA: one cell of 110 uS at 0.1 V, with the amplifier's offset
+PRISTINE_SIEMENS = 1e-6
+ZERO_READS = 16
+
+
+@dataclass(frozen=True)
+class Products:
+    """A batch of products with what is needed to judge it.
+
+    Attributes:
+        currents_a: amperes out of the source lines, (n, rows).
+        tia_range: range used.
+        lsb_a: current of one ADC code after compensation, (rows,).
+        saturated: conversions at the end of the range.
+    """
+
+    currents_a: Array
+    tia_range: int
+    lsb_a: Array
+    saturated: int
+
+
+class Crossbar:
+    """Operations on the array.
+
+    Args:
+        core: the board that it sits on.
+    """
+
+    def __init__(self, core: BoardCore) -> None:
+        self._core = core
+        self.spec = core.spec
+        self._effective: Array | None = None  # last whole read, before row compensation
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        return self.spec.rows, self.spec.cols
+
+    # ---- read -------------------------------------------------------------------------------
+
+    def read(self, average: int = 4) -> Array:
+        """Conductance of every cell, in siemens, (rows, cols).
+
+        Each cell is read with +0.1 V and -0.1 V on its bit line (offsets of DACs and amplifiers
+        cancel), `average` times each, and freed of the series resistance of its source line.
+
+        Raises:
+            InputError: average below 1.
+        """
+        if average < 1:
+            raise InputError(f"average {average} must be at least 1")
+        program = ArrayProgram(self.spec)
+        self._add_read(program, average)
+        return self._conductances(self._core.driver.run(program.asm, program.table), average)
+
+    def _read_vectors(self) -> Array:
+        step = np.eye(self.spec.cols) * self.spec.read_voltage_v
+        return np.concatenate([step, -step])
+
+    def _add_read(self, program: ArrayProgram, average: int) -> None:
+        program.read(self._read_vectors(), np.arange(self.spec.rows), CELL_RANGE, average)
+
+    def _conductances(self, words: npt.NDArray[np.uint16], average: int) -> Array:
+        rows = np.arange(self.spec.rows)
+        amperes, _ = readout.currents(words, self.spec, rows, CELL_RANGE)
+        plus, minus = amperes.reshape(average, 2, self.spec.cols, -1).mean(0)
+        self._effective = ((plus - minus) / (2 * self.spec.read_voltage_v)).T
+        return self._effective * self._row_factor()[:, None]
+
+    def _row_factor(self) -> Array:
+        if self._effective is None:
+            self.read()
+        effective = self._effective
+        if effective is None:
+            raise InputError("the array has not been read")
+        return row_factor(effective.sum(1), self.spec.mux_r_on_ohm)
+
+    # ---- multiply ---------------------------------------------------------------------------
+
+    def vmm(self, voltages: npt.ArrayLike, calibrate: bool = True) -> Array:
+        """Currents of all source lines for a batch of bit-line voltages: I = V G^T (Ohm, Kirchhoff).
+
+        Args:
+            voltages: volts across the cells, (n, cols), each within +-0.1 V.
+            calibrate: subtract the currents at zero input and undo the series resistance of the
+                source lines.
+
+        Returns:
+            Amperes, (n, rows).
+
+        Raises:
+            InputError: shape, NaN, or a voltage beyond the read voltage.
+        """
+        return self.products(voltages, calibrate=calibrate).currents_a
+
+    def products(
+        self,
+        voltages: npt.ArrayLike,
+        rows: npt.ArrayLike | None = None,
+        tia_range: int | None = None,
+        calibrate: bool = True,
+    ) -> Products:
+        """The same as `vmm`, for some rows, in a given range, with what judges it.
+
+        Args:
+            voltages: (n, cols), within +-0.1 V.
+            rows: rows to open and convert; default all.
+            tia_range: 0 (least sensitive) to 3; default from the expected current.
+            calibrate: as in `vmm`.
+        """
+        volts = self._check_voltages(voltages)
+        wanted = self._check_rows(rows)
+        factor = self._row_factor()[wanted]
+        if tia_range is None:
+            tia_range = self._expected_range(volts, wanted)
+        readout.check_range(tia_range)
+        parts, saturated = [], 0
+        for chunk in np.split(volts, range(self._chunk(wanted), len(volts), self._chunk(wanted))):
+            amperes, ends = self._multiply(chunk, wanted, tia_range, calibrate)
+            parts.append(amperes)
+            saturated += ends
+        currents = np.concatenate(parts)
+        if calibrate:
+            currents *= factor
+        lsb = self.spec.current_lsb_a(tia_range) * (factor if calibrate else np.ones_like(factor))
+        return Products(currents, tia_range, lsb, saturated)
+
+    def _chunk(self, rows: npt.NDArray[np.int64]) -> int:
+        """Vectors that one program can take."""
+        results = len(readout.selects_for(self.spec, rows)) * self.spec.adcs
+        return min(MAX_TABLE_CODES // self.spec.cols, MAX_RESULTS // results) - ZERO_READS
+
+    def _multiply(
+        self, volts: Array, rows: npt.NDArray[np.int64], tia_range: int, calibrate: bool
+    ) -> tuple[Array, int]:
+        zeros = ZERO_READS if calibrate else 0
+        program = ArrayProgram(self.spec)
+        program.read(np.pad(volts, ((zeros, 0), (0, 0))), rows, tia_range)
+        words = self._core.driver.run(program.asm, program.table)
+        amperes, saturated = readout.currents(words, self.spec, rows, tia_range)
+        if calibrate:
+            return amperes[zeros:] - amperes[:zeros].mean(0), saturated
+        return amperes, saturated
+
+    def _expected_range(self, volts: Array, rows: npt.NDArray[np.int64]) -> int:
+        self._row_factor()
+        effective = self._effective
+        if effective is None:
+            return 0
+        mine = np.maximum(effective[rows], 0.0)
+        largest = float(np.abs(volts @ mine.T).max(initial=0.0))
+        return readout.choose_range(self.spec, largest, float(mine.sum(1).max(initial=0.0)))
+
+    def _check_voltages(self, voltages: npt.ArrayLike) -> Array:
+        volts = array_of(voltages, "input voltages")
+        if volts.ndim != 2 or volts.shape[1] != self.spec.cols or not len(volts):
+            raise InputError(
+                f"input voltages have shape {volts.shape}, expected (n, {self.spec.cols})"
+            )
+        if not np.isfinite(volts).all():
+            raise InputError(f"input voltages: {(~np.isfinite(volts)).sum()} are not finite")
+        worst = float(np.abs(volts).max())
+        if worst > self.spec.read_voltage_v * (1 + 1e-9):
+            raise InputError(
+                f"input voltage {worst:.4g} V is beyond +-{self.spec.read_voltage_v} V (read limit)"
+            )
+        return volts
+
+    def _check_rows(self, rows: npt.ArrayLike | None) -> npt.NDArray[np.int64]:
+        if rows is None:
+            return np.arange(self.spec.rows)
+        wanted = np.atleast_1d(np.asarray(rows, dtype=np.int64))
+        if wanted.size == 0 or wanted.min() < 0 or wanted.max() >= self.spec.rows:
+            raise InputError(f"rows {wanted.tolist()} are outside 0..{self.spec.rows - 1}")
+        return wanted
+
+    # ---- form, set, reset -------------------------------------------------------------------
+
+    def form(self, cells: Mask | None = None, progress: Progress | None = None) -> FormReport:
+        """Electroform cells: a ramp of BL pulses with the gate as compliance, read after each step.
+
+        Args:
+            cells: which, (rows, cols); default all. Cells that are formed already are left alone.
+            progress: called with (step, steps).
+
+        Raises:
+            InputError: mask of another shape.
+        """
+        p = self.spec.pulses
+        todo = self._check_mask(cells)
+        pulses = np.zeros(self.shape, dtype=np.int64)
+        g = self.read(1)
+        todo &= g < PRISTINE_SIEMENS
+        gates = np.full(self.shape, p.form_wl_v)
+        steps = np.arange(p.form_bl_start_v, p.form_bl_stop_v + 1e-9, p.form_bl_step_v)
+        for number, bl_v in enumerate(steps.tolist()):
+            if not todo.any():
+                break
+            program = ArrayProgram(self.spec)
+            program.pulse(set_train(self.spec, todo, gates, bl_v, p.form_width_s))
+            pulses += todo
+            g = self._run_and_read(program, 1)
+            todo &= g < PRISTINE_SIEMENS
+            if progress:
+                progress(number + 1, len(steps))
+        if progress:
+            progress(len(steps), len(steps))
+        return FormReport(g, pulses, todo, g > 1.5 * self.spec.conductance_max_siemens)
+
+    def set_cells(self, cells: Mask, wl_v: Array, bl_v: float | None = None) -> Array:
+        """One SET pulse on each cell of a mask, then a read, in siemens.
+
+        Args:
+            cells: which, (rows, cols).
+            wl_v: gate voltage of each, (rows, cols): the compliance.
+            bl_v: SET voltage; default of the board file.
+        """
+        p = self.spec.pulses
+        program = ArrayProgram(self.spec)
+        mask = self._check_mask(cells)
+        gates = self._check_volts_of(wl_v, mask, "WL")
+        program.pulse(set_train(self.spec, mask, gates, bl_v or p.set_bl_v, p.set_width_s))
+        return self._run_and_read(program, 1)
+
+    def reset_cells(self, cells: Mask, reset_v: Array) -> Array:
+        """One RESET pulse on each cell of a mask, other bit lines inhibited, then a read.
+
+        Args:
+            cells: which, (rows, cols).
+            reset_v: SL minus BL voltage of each, (rows, cols).
+        """
+        mask = self._check_mask(cells)
+        volts = self._check_volts_of(reset_v, mask, "RESET")
+        program = ArrayProgram(self.spec)
+        self._add_reset(program, mask, volts, self.read(1), self.spec.cols)
+        return self._run_and_read(program, 1)
+
+    def _check_mask(self, cells: Mask | None) -> Mask:
+        mask = np.ones(self.shape, dtype=bool) if cells is None else np.array(cells, dtype=bool)
+        if mask.shape != self.shape:
+            raise InputError(f"cell mask has shape {mask.shape}, the array has {self.shape}")
+        return mask
+
+    def _check_volts_of(self, volts: Array, mask: Mask, what: str) -> Array:
+        values = array_of(volts, f"{what} voltage")
+        if values.shape != self.shape or not np.isfinite(values[mask]).all():
+            raise InputError(f"{what} voltages need shape {self.shape} and a number for every cell")
+        return np.where(mask, values, 0.0)
+
+    def _run_and_read(self, program: ArrayProgram, average: int) -> Array:
+        self._add_read(program, average)
+        return self._conductances(self._core.driver.run(program.asm, program.table), average)
+
+    def _add_reset(
+        self, program: ArrayProgram, cells: Mask, volts: Array, g: Array, parallel: int
+    ) -> None:
+        """RESET pulses for cells, at most `parallel` of a row at once."""
+        order, chosen = [], []
+        for row in np.flatnonzero(cells.any(1)).tolist():
+            columns = np.flatnonzero(cells[row])
+            for start in range(0, columns.size, parallel):
+                selected = np.zeros(self.spec.cols, dtype=bool)
+                selected[columns[start : start + parallel]] = True
+                order.append(row)
+                chosen.append(selected)
+        if not order:
+            return
+        rows, selected = np.array(order), np.array(chosen)
+        spec, p = self.spec, self.spec.pulses
+        bl_v = reset_bl_volts(
+            volts[rows], selected, np.maximum(g[rows], 0.0), spec.sl_rail_v, spec.mux_r_on_ohm
+        )
+        program.pulse(reset_train(spec, rows, bl_v, p.reset_wl_v, p.reset_width_s))
+
+    # ---- program ----------------------------------------------------------------------------
+
+    def program(
+        self,
+        targets_siemens: npt.ArrayLike,
+        settings: WriteVerifySettings | None = None,
+        progress: Progress | None = None,
+    ) -> ProgramReport:
+        """Write-verify cells to target conductances. Cells that are not formed are formed first.
+
+        Args:
+            targets_siemens: (rows, cols), NaN = leave alone.
+            settings: tolerance, pulse limit and so on.
+            progress: called with (cells done, cells asked).
+
+        Returns:
+            The report; cells that did not converge are in `failed`.
+
+        Raises:
+            InputError: shape, or a target outside the chip's window.
+        """
+        settings = settings or WriteVerifySettings()
+        targets = check_targets(targets_siemens, self.spec)
+        asked = ~np.isnan(targets)
+        traffic = self._core.driver.traffic
+        before = (traffic.transactions, traffic.words, traffic.board_time_s)
+        formed = self.form(asked)
+        live = asked & ~formed.unformed
+        pulses, rounds = self._write(np.where(live, targets, 0.0), live, settings, progress)
+        measured = self.read()
+        return ProgramReport(
+            targets_siemens=targets,
+            measured_siemens=np.where(asked, measured, np.nan),
+            pulses=pulses,
+            form_pulses=formed.pulses,
+            converged=live & (np.abs(measured - targets) <= settings.accept_siemens),
+            unformed=formed.unformed & asked,
+            accept_siemens=settings.accept_siemens,
+            rounds=rounds,
+            transactions=traffic.transactions - before[0],
+            words=traffic.words - before[1],
+            board_time_s=traffic.board_time_s - before[2],
+        )
+
+    def _write(
+        self,
+        targets: Array,
+        live: Mask,
+        settings: WriteVerifySettings,
+        progress: Progress | None,
+    ) -> tuple[npt.NDArray[np.int64], int]:
+        """Rounds until every live cell is done or out of pulses: pulses per cell, rounds."""
+        p = self.spec.pulses
+        model = ResponseModel(p, self.shape, settings.gain)
+        pulses = np.zeros(self.shape, dtype=np.int64)
+        g = self.read(settings.verify_average)
+        rounds, done = 0, np.zeros(self.shape, dtype=bool)
+        while True:
+            error = np.abs(g - targets)
+            done = (error <= settings.tolerance_siemens) | (
+                done & (error <= settings.accept_siemens)
+            )
+            todo = live & ~done & (pulses < settings.max_pulses)
+            if progress:
+                progress(int((live & done).sum()), int(live.sum()))
+            if not todo.any():
+                return pulses, rounds
+            up, down = todo & (g < targets), todo & (g > targets)
+            wl_v = np.minimum(model.set_wl_v(targets), self.spec.wl_limit_v)
+            reset_v = model.reset_v(targets)
+            program = ArrayProgram(self.spec)
+            if up.any():
+                program.pulse(set_train(self.spec, up, wl_v, p.set_bl_v, p.set_width_s))
+            self._add_reset(program, down, reset_v, g, settings.max_parallel_reset)
+            after = self._run_and_read(program, settings.verify_average)
+            model.learn(up, wl_v, g, after, is_set=True)
+            model.learn(down, reset_v, g, after, is_set=False)
+            pulses += todo
+            g, rounds = after, rounds + 1
+
+
+@dataclass(frozen=True)
+class FormReport:
+    """What came of forming; arrays (rows, cols).
+
+    Attributes:
+        measured_siemens: conductance after the last step.
+        pulses: forming pulses given.
+        unformed: cells that never formed.
+        shorted: cells above 1.5 times the chip's window.
+    """
+
+    measured_siemens: Array
+    pulses: npt.NDArray[np.int64]
+    unformed: Mask
+    shorted: Mask

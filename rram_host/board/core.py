@@ -1,0 +1,69 @@
+"""The board as an instrument: programs in, codes and amperes out, safe at every end."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.chips import ads8324
+from rram_host.board import limits, readout, self_test
+from rram_host.board.lines import LineProgram
+from rram_host.board.sequencer import SequencerDriver
+from rram_host.errors import BoardFault
+from rram_host.transports.base import Transport
+
+
+class BoardCore:
+    """Everything about the board that does not know what a cell is.
+
+    Args:
+        transport: the link.
+        spec: how the board is wired.
+
+    Raises:
+        ContractError: not a board of this contract and geometry.
+        BoardFault: a DAC does not answer as it should after reset.
+    """
+
+    def __init__(self, transport: Transport, spec: BoardSpec) -> None:
+        self.spec = spec
+        self.driver = SequencerDriver(transport, spec.rows, spec.cols, spec.dac_chips, spec.adcs)
+        safe = LineProgram(spec)
+        safe.idle()
+        safe.switch_sl(spec.sl_ground)
+        self.driver.load_safe_program(safe)
+        self.driver.set_limits(limits.limit_words(spec))
+        start = LineProgram(spec)
+        start.initialise()
+        self.driver.run(start)
+        faults = self_test.check_dacs(self.driver, spec)
+        if faults:
+            self.driver.safe()
+            raise BoardFault("; ".join(faults))
+
+    def program(self) -> LineProgram:
+        """An empty program for this board."""
+        return LineProgram(self.spec)
+
+    def self_test(self) -> self_test.SelfTest:
+        """Check DACs and amplifier offsets. Leaves the cells alone: all gates stay closed."""
+        faults = self_test.check_dacs(self.driver, self.spec)
+        offsets = self._tia_offsets()
+        return self_test.SelfTest((*faults, *self_test.check_offsets(offsets)), offsets)
+
+    def _tia_offsets(self, average: int = 16) -> npt.NDArray[np.float64]:
+        """Output of every amplifier with all gates closed, in volts, (rows,)."""
+        rows = np.arange(self.spec.rows)
+        program = self.program()
+        program.switch_sl(self.spec.sl_tia)
+        program.settle()
+        program.close_sl(3)
+        program.wait(self.spec.tia_settling_s)
+        with program.loop(average):
+            program.convert(readout.selects_for(self.spec, rows))
+        program.idle()
+        amperes, _ = readout.currents(self.driver.run(program), self.spec, rows, 3)
+        lsb = self.spec.current_lsb_a(3)
+        mean: npt.NDArray[np.float64] = -amperes.mean(0) / lsb
+        return mean * ads8324.lsb_v(self.spec.adc_reference_v)

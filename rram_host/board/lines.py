@@ -1,0 +1,137 @@
+"""From bit lines, word lines and source lines to instructions: the only place that knows both.
+
+A `LineProgram` is an assembler that speaks of BL, WL and SL. Codes are grouped so that one
+instruction writes the same output of several chips at once: 32 lines on 4 chips are 8 writes.
+Order rules are built in: source-line switches are open while lines move, gates are closed
+before bit lines fall, and a phase ends with every DAC at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.chips import dac80508, sn74hc595
+from firmware_bridge.microcode import CLOCK_HZ, Assembler, Op
+from rram_host.errors import InputError
+
+OE = 1 << 3
+
+
+class LineGroup:
+    """The DAC channels of one kind of line, in the order in which the sequencer takes codes.
+
+    Attributes:
+        order: line index of every table element, (lines,).
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        by_slot: dict[int, list[tuple[int, int]]] = {}
+        for line, channel in enumerate(channels):
+            chip, slot = divmod(channel, dac80508.N_CHANNELS)
+            by_slot.setdefault(slot, []).append((chip, line))
+        self._slots = {slot: sorted(pairs) for slot, pairs in sorted(by_slot.items())}
+        self.order = np.array([line for pairs in self._slots.values() for _, line in pairs])
+        self.chips = sorted({channel // dac80508.N_CHANNELS for channel in channels})
+        self.mask = sum(1 << chip for chip in self.chips)
+
+    def from_table(self, asm: Assembler, offset: int) -> None:
+        """Write every line from table elements `offset` on, in `order`."""
+        for slot, pairs in self._slots.items():
+            mask = sum(1 << chip for chip, _ in pairs)
+            asm.add(Op.DACT, addr=dac80508.DAC0 + slot, mask=mask, value=offset)
+            offset += len(pairs)
+
+    def immediate(self, asm: Assembler, codes: npt.NDArray[np.uint16]) -> None:
+        """Write every line from codes in the program, one instruction a distinct code and slot."""
+        for slot, pairs in self._slots.items():
+            for code in sorted({int(codes[line]) for _, line in pairs}):
+                mask = sum(1 << chip for chip, line in pairs if codes[line] == code)
+                asm.add(Op.DAC, addr=dac80508.DAC0 + slot, mask=mask, value=code)
+
+
+class LineProgram(Assembler):
+    """An assembler for one board.
+
+    Args:
+        spec: which line hangs where.
+
+    Raises:
+        InputError: bit lines and word lines share a DAC chip, so that their ranges could not be
+            switched apart.
+    """
+
+    def __init__(self, spec: BoardSpec) -> None:
+        super().__init__()
+        self._spec = spec
+        self.bl, self.wl = LineGroup(spec.bl_channel), LineGroup(spec.wl_channel)
+        if self.bl.mask & self.wl.mask:
+            raise InputError(f"board {spec.name}: BLs and WLs share a DAC chip")
+        self._all = (1 << spec.dac_chips) - 1
+
+    def initialise(self) -> None:
+        """After power-up or unknown state: reset every DAC, then all outputs behind LDAC."""
+        self.add(Op.LINES, value=0)
+        self.dac_register(dac80508.TRIGGER, dac80508.TRIGGER_SOFT_RESET, self._all)
+        self.wait(dac80508.SOFT_RESET_S)
+        self.dac_register(dac80508.SYNC, dac80508.SYNC_ALL, self._all)
+        self.dac_register(dac80508.GAIN, dac80508.GAIN_0_TO_5_V, self.wl.mask)
+        self.wait(dac80508.UPDATE_INTERVAL_S)
+        self.switch_sl(self._spec.sl_ground)
+
+    def dac_register(self, addr: int, data: int, mask: int) -> None:
+        """Write a DAC80508 register of several chips."""
+        self.add(Op.DAC, addr=addr, mask=mask, value=data)
+
+    def read_dac_register(self, addr: int) -> None:
+        """Read a DAC80508 register of every chip: two results a chip."""
+        self.add(Op.DREAD, addr=addr, mask=self._all)
+
+    def wait(self, duration_s: float) -> None:
+        """Wait at least `duration_s`."""
+        self.add(Op.WAIT, value=int(np.ceil(duration_s * CLOCK_HZ)))
+
+    def latch(self) -> None:
+        """Move every output to its buffered code at once."""
+        self.dac_register(dac80508.TRIGGER, dac80508.TRIGGER_LDAC, self._all)
+
+    def settle(self) -> None:
+        """Wait until DAC outputs have settled."""
+        self.wait(self._spec.dac_settling_s)
+
+    def switch_sl(self, code: int) -> None:
+        """Open all SL switches, then set every one to an input; they stay open (inhibited)."""
+        self.add(Op.LINES, value=OE)
+        outputs = np.zeros(2 * self._spec.rows, dtype=np.uint8)
+        outputs[list(self._spec.sl_bit0)] = code & 1
+        outputs[list(self._spec.sl_bit1)] = code >> 1 & 1
+        self.add(
+            Op.SHIFT, value=outputs.size, data=sn74hc595.words_from_outputs(outputs)
+        )
+
+    def bl_range(self, gain_word: int) -> None:
+        """Set the output range of all BL chips. Codes must be zero."""
+        self.dac_register(dac80508.GAIN, gain_word, self.bl.mask)
+        self.wait(dac80508.UPDATE_INTERVAL_S)
+
+    def close_sl(self, tia_range: int) -> None:
+        """Close the SL switches, amplifiers in the given range."""
+        self.add(Op.LINES, value=OE | tia_range << 1 | 1)
+
+    def convert(self, selects: Sequence[int]) -> None:
+        """Convert every ADC multiplexer input in `selects`."""
+        for select in selects:
+            self.add(Op.CONV, value=select)
+
+    def idle(self) -> None:
+        """Switches open, gates closed, then bit lines at zero."""
+        self.add(Op.LINES, value=OE)
+        self.wl.immediate(self, np.zeros(self._spec.rows, dtype=np.uint16))
+        self.wait(dac80508.UPDATE_INTERVAL_S)
+        self.latch()
+        self.bl.immediate(self, np.zeros(self._spec.cols, dtype=np.uint16))
+        self.wait(dac80508.UPDATE_INTERVAL_S)
+        self.latch()

@@ -1,0 +1,73 @@
+"""ADC words back to amperes, and the choice of an amplifier range."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.chips import ads8324
+from rram_host.errors import InputError
+
+# A range is chosen so that the expected current fills at most this part of it.
+FILL = 0.9
+OFFSET_HEADROOM_V = 2e-3
+
+
+def selects_for(spec: BoardSpec, rows: npt.NDArray[np.int64]) -> list[int]:
+    """ADC multiplexer inputs that must be converted to read `rows`."""
+    return sorted({spec.select_of_row[row] for row in rows.tolist()})
+
+
+def currents(
+    words: npt.NDArray[np.uint16],
+    spec: BoardSpec,
+    rows: npt.NDArray[np.int64],
+    tia_range: int,
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Currents into the amplifiers of `rows`.
+
+    I = -code LSB / R_f: a current that flows from BL through the cell into the virtual ground
+    pulls the amplifier's output below its bias.
+
+    Args:
+        words: ADC words of n vectors, n * selects * adcs of them.
+        spec: the board.
+        rows: rows that were converted.
+        tia_range: 0..3.
+
+    Returns:
+        Amperes, (n, len(rows)), and how many conversions were at the end of the range.
+    """
+    selects = selects_for(spec, rows)
+    codes = ads8324.to_signed(words).reshape(-1, len(selects), spec.adcs)
+    place = [selects.index(spec.select_of_row[row]) for row in rows.tolist()]
+    adc = [spec.adc_of_row[row] for row in rows.tolist()]
+    mine = codes[:, place, adc]
+    lsb = spec.current_lsb_a(tia_range)
+    end = spec.full_scale_a(tia_range) / lsb - 1
+    return mine * -lsb, int((np.abs(mine) >= end).sum())
+
+
+def choose_range(spec: BoardSpec, largest_a: float, largest_row_siemens: float) -> int:
+    """Most sensitive range that holds `largest_a` and the amplifier's own offset.
+
+    Args:
+        spec: the board.
+        largest_a: largest expected current, in amperes.
+        largest_row_siemens: largest sum of conductances of a row: the offset of the virtual
+            ground drives a current through all of them.
+
+    Returns:
+        Range index, least sensitive first. Range 0 where none is large enough.
+    """
+    needed = largest_a + OFFSET_HEADROOM_V * largest_row_siemens
+    fits = [r for r in range(4) if needed <= FILL * spec.full_scale_a(r)]
+    return max(fits, key=lambda r: spec.tia_feedback_ohm[r], default=0)
+
+
+def check_range(tia_range: int) -> int:
+    """A range index, checked."""
+    if tia_range not in range(4):
+        raise InputError(f"TIA range {tia_range} is outside 0..3")
+    return tia_range

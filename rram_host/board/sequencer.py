@@ -1,0 +1,178 @@
+"""The board as something that runs micro-programs: one upload, one start, one read of results."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge import microcode, registers
+from firmware_bridge.contract import contract_hash
+from firmware_bridge.microcode import Assembler, Fault
+from rram_host.errors import BoardFault, ContractError, InputError, LinkError
+from rram_host.transports.base import Transport
+
+SAFE_ENTRY = registers.PROGRAM.words - 256
+MAX_TABLE_CODES = 2 * registers.TABLE.words
+MAX_RESULTS = 2 * registers.RESULTS.words
+_GRACE_S = 5.0
+
+
+@dataclass
+class Traffic:
+    """What has crossed the link since the board was opened, and what the board did with it."""
+
+    transactions: int = 0
+    words: int = 0
+    programs: int = 0
+    pulses: int = 0
+    cycles: int = 0
+
+    @property
+    def board_time_s(self) -> float:
+        """Time that programs have taken on the board, in seconds."""
+        return self.cycles / microcode.CLOCK_HZ
+
+
+class SequencerDriver:
+    """Runs programs through a transport.
+
+    Args:
+        transport: the link.
+        rows, cols, dac_chips, adcs: what the board should be.
+
+    Raises:
+        ContractError: the board is no RRAM board, or speaks another contract, or is built
+            differently.
+    """
+
+    def __init__(
+        self, transport: Transport, rows: int, cols: int, dac_chips: int, adcs: int
+    ) -> None:
+        self._link = transport
+        self.traffic = Traffic()
+        self._check_identity(rows, cols, dac_chips, adcs)
+
+    def _read(self, address: int, count: int) -> npt.NDArray[np.uint32]:
+        self.traffic.transactions += 1
+        self.traffic.words += count
+        return self._link.read(address, count)
+
+    def _write(self, address: int, words: npt.NDArray[np.uint32]) -> None:
+        self.traffic.transactions += 1
+        self.traffic.words += words.size
+        self._link.write(address, words)
+
+    def write_register(self, name: str, *values: int) -> None:
+        """Write a register, and with more values the ones behind it."""
+        self._write(registers.offset(name), np.array(values, dtype=np.uint32))
+
+    def read_register(self, name: str) -> int:
+        """Read one register."""
+        return int(self._read(registers.offset(name), 1)[0])
+
+    def _check_identity(self, rows: int, cols: int, dac_chips: int, adcs: int) -> None:
+        ident, found, _, geometry, converters = self._read(registers.offset("IDENT"), 5).tolist()
+        if ident != registers.IDENTITY:
+            raise ContractError(
+                f"identity word is {ident:#010x}, not {registers.IDENTITY:#010x}: no RRAM board"
+            )
+        if found != contract_hash():
+            raise ContractError(
+                f"board speaks contract {found:#010x}, this host {contract_hash():#010x}: "
+                "gateware and host software are of different versions"
+            )
+        wanted = (rows << 16 | cols, dac_chips << 16 | adcs)
+        if (geometry, converters) != wanted:
+            raise ContractError(
+                f"board has {geometry >> 16} x {geometry & 0xFFFF} cells, {converters >> 16} DAC "
+                f"chips, {converters & 0xFFFF} ADCs; the board file says {rows} x {cols}, "
+                f"{dac_chips}, {adcs}"
+            )
+
+    def load_safe_program(self, program: Assembler) -> None:
+        """Put the program that makes the rails safe where the board finds it by itself."""
+        self._write(registers.PROGRAM.offset + 4 * SAFE_ENTRY, program.words())
+        self.write_register("SAFE_ENTRY", SAFE_ENTRY)
+
+    def set_limits(self, limits: npt.NDArray[np.uint32]) -> None:
+        """Write the limit of every DAC channel, in 5 V / 65536."""
+        self._write(registers.LIMITS_OFFSET, limits)
+
+    def safe(self) -> None:
+        """Run the safe program now, whatever state the board is in."""
+        self.write_register("CTRL", registers.CTRL_SAFE)
+
+    def run(
+        self, program: Assembler, table: npt.NDArray[np.uint16] | None = None
+    ) -> npt.NDArray[np.uint16]:
+        """Upload a program with its table, run it, and fetch its results.
+
+        Args:
+            program: what to run.
+            table: input codes, flattened in the order that the program reads them.
+
+        Returns:
+            All 16-bit results, in program order.
+
+        Raises:
+            InputError: program or table do not fit the board's memories.
+            BoardFault: the board stopped the program; its rails have been made safe.
+            LinkError: it did not finish in its time.
+        """
+        instructions = program.instructions()
+        words = microcode.encode(instructions)
+        cycles = microcode.total_cycles(instructions)
+        self._upload(words, table)
+        self.write_register("CTRL", registers.CTRL_START)
+        count = self._wait(words, cycles)
+        self.traffic.programs += 1
+        self.traffic.cycles += cycles
+        packed = self._read(registers.RESULTS.offset, -(-count // 2)) if count else np.zeros(0)
+        return packed.astype("<u4").view("<u2")[:count]
+
+    def _upload(self, words: npt.NDArray[np.uint32], table: npt.NDArray[np.uint16] | None) -> None:
+        if words.size > SAFE_ENTRY:
+            raise InputError(f"program of {words.size} words; the memory holds {SAFE_ENTRY}")
+        n_codes = 0 if table is None else table.size
+        if n_codes > MAX_TABLE_CODES:
+            raise InputError(f"input table of {n_codes} codes; the memory holds {MAX_TABLE_CODES}")
+        self._write(registers.PROGRAM.offset, words)
+        if table is not None and n_codes:
+            codes = np.zeros(n_codes + n_codes % 2, dtype="<u2")
+            codes[:n_codes] = table.ravel()
+            self._write(registers.TABLE.offset, codes.view("<u4"))
+        self.write_register("TABLE_COUNT", n_codes)
+        self.write_register("ENTRY", 0)
+
+    def _wait(self, words: npt.NDArray[np.uint32], cycles: int) -> int:
+        """Poll until done; the number of results."""
+        names = ("STATUS", "FAULT_CODE", "FAULT_PC", "FAULT_INFO", "RESULT_COUNT")
+        deadline = time.monotonic() + cycles / microcode.CLOCK_HZ + _GRACE_S
+        while True:
+            state = self._read(registers.offset("STATUS"), len(names)).tolist()
+            status, code, pc, info, count = state
+            if status & registers.STATUS_FAULT:
+                self._raise_fault(words, code, pc, info)
+            if status & registers.STATUS_DONE:
+                return int(count)
+            if time.monotonic() > deadline:
+                self.safe()
+                raise LinkError(
+                    f"program of {cycles / microcode.CLOCK_HZ:.3g} s is not done after "
+                    f"{_GRACE_S:.0f} s more; the safe program was started"
+                )
+            time.sleep(1e-3)
+
+    def _raise_fault(self, words: npt.NDArray[np.uint32], code: int, pc: int, info: int) -> None:
+        self.safe()
+        self.write_register("CTRL", registers.CTRL_CLEAR_FAULT)
+        text = microcode.FAULT_TEXT.get(code, f"unknown fault {code}")
+        try:
+            where = str(microcode.decode_one(words, pc))
+        except (InputError, IndexError):
+            where = "no instruction of this program"
+        name = Fault(code).name if code in list(Fault) else str(code)
+        raise BoardFault(f"{name}: {text} (word {pc}: {where}; {info}); rails were made safe")

@@ -1,0 +1,24 @@
+"""The error tree of the host. Every error a user can meet is an `RramError`."""
+
+from firmware_bridge.errors import ContractError, InputError, RramError
+
+__all__ = [
+    "BoardFault",
+    "ContractError",
+    "InputError",
+    "LinkError",
+    "RramError",
+    "UnsafeDensityError",
+]
+
+
+class LinkError(RramError):
+    """The board cannot be reached, or stopped answering, or answered nonsense."""
+
+
+class BoardFault(RramError):
+    """The board stopped a program with a latched fault; the message names rule and place."""
+
+
+class UnsafeDensityError(RramError):
+    """A sampler was given a model whose log q is not the density of what it drew."""

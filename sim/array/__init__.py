@@ -1,0 +1,1 @@
+"""The array itself: cells that switch and age, and the currents through them."""

@@ -1,0 +1,245 @@
+"""EmulatedBoard: the whole board behind the register window, opened by sim:// URLs."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge import board_spec, registers
+from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.contract import contract_hash
+from firmware_bridge.errors import InputError
+from firmware_bridge.microcode import Fault
+from sim import presets
+from sim.bench import Bench
+from sim.clock import Clock
+from sim.sequencer import BatchedSequencer, Run, Sequencer
+
+Words = npt.NDArray[np.uint32]
+_R = {name: r.offset // 4 for name, r in registers.BY_NAME.items()}
+_WRITABLE = {r.offset // 4 for r in registers.REGISTERS if r.access == "rw"}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What only an emulated board can tell; for tests and tools, never for drivers.
+
+    Attributes:
+        conductances_siemens: what the cells hold now, (rows, cols).
+        pulses: pulses that each cell has seen, (rows, cols).
+        rails_v: voltage of every line by name: BLc, WLr, SLr (nan = open), TIA_BIAS, SL_RAIL.
+    """
+
+    conductances_siemens: npt.NDArray[np.float64]
+    pulses: npt.NDArray[np.int64]
+    rails_v: dict[str, float]
+
+
+class EmulatedBoard:
+    """A board without hardware: a Transport whose registers have physics behind them.
+
+    Args:
+        preset: name of a parameter set (sim/presets), or a path to one.
+        seed: same seed, same board and same noise.
+        spec: how the board is wired; default boards/zc706.toml.
+        state: file that keeps cells and noise between runs; read if it exists, written by `close`.
+        batched: False runs the scalar reference interpreter.
+
+    Raises:
+        InputError: unknown preset, bad seed, or a state file that is not one of this preset.
+    """
+
+    def __init__(
+        self,
+        preset: str = "taox_180nm",
+        seed: int = 0,
+        spec: BoardSpec | None = None,
+        state: str | Path | None = None,
+        batched: bool = True,
+    ) -> None:
+        if not 0 <= int(seed) < 2**63:
+            raise InputError(f"seed {seed} is outside 0..2^63-1")
+        self.preset, self.seed = presets.load(preset), int(seed)
+        self.spec = spec or board_spec.load()
+        self._rng = np.random.default_rng(self.seed)
+        self.clock = Clock()
+        self.bench = Bench(self.spec, self.preset, self._rng)
+        self._sequencer = (BatchedSequencer if batched else Sequencer)(self.bench, self.clock)
+        self._words = np.zeros(registers.WINDOW_BYTES // 4, dtype=np.uint32)
+        self._state = Path(state) if state else None
+        self._power_up_registers()
+        if self._state and self._state.exists():
+            self._load(self._state)
+
+    # ---- Transport --------------------------------------------------------------------------
+
+    def read(self, address: int, count: int) -> Words:
+        """Read `count` words from byte offset `address`."""
+        start = self._check(address, count)
+        return self._words[start : start + count].copy()
+
+    def write(self, address: int, words: Words) -> None:
+        """Write words; a write to CTRL acts at once."""
+        words = np.ascontiguousarray(words, dtype=np.uint32).ravel()
+        start = self._check(address, words.size)
+        for memory in (registers.PROGRAM, registers.TABLE):
+            if memory.offset <= address and address + 4 * words.size <= memory.end:
+                self._words[start : start + words.size] = words
+                return
+        for index, word in enumerate(words.tolist(), start):
+            if index in _WRITABLE:
+                self._words[index] = word
+            elif index == _R["CTRL"]:
+                self._control(word)
+
+    def close(self) -> None:
+        """Save the state, where the board has a file for it."""
+        if self._state:
+            self._save(self._state)
+
+    def _check(self, address: int, count: int) -> int:
+        if address % 4 or address < 0 or count < 0:
+            raise InputError(f"address {address:#x} is not a multiple of 4 inside the window")
+        if address + 4 * count > registers.WINDOW_BYTES:
+            raise InputError(
+                f"{count} words at {address:#x} end beyond the window of "
+                f"{registers.WINDOW_BYTES:#x} bytes"
+            )
+        return address // 4
+
+    # ---- registers --------------------------------------------------------------------------
+
+    def _power_up_registers(self) -> None:
+        for register in registers.REGISTERS:
+            self._words[register.offset // 4] = register.reset
+        self._words[_R["CONTRACT_HASH"]] = contract_hash()
+        self._words[_R["GEOMETRY"]] = self.spec.rows << 16 | self.spec.cols
+        self._words[_R["CONVERTERS"]] = self.spec.dac_chips << 16 | self.spec.adcs
+        self._show_clock(0)
+
+    def _show_clock(self, run_cycles: int) -> None:
+        for name, value in (("CYCLES", self.clock.cycles), ("RUN_CYCLES", run_cycles)):
+            self._words[_R[f"{name}_LO"]] = value & 0xFFFF_FFFF
+            self._words[_R[f"{name}_HI"]] = value >> 32 & 0xFFFF_FFFF
+
+    def _control(self, word: int) -> None:
+        if word & registers.CTRL_RESET:
+            self.bench.power_up()
+            self._power_up_registers()
+        if word & registers.CTRL_CLEAR_FAULT:
+            for name in ("STATUS", "FAULT_CODE", "FAULT_PC", "FAULT_INFO"):
+                self._words[_R[name]] = 0
+        if word & registers.CTRL_SAFE:
+            kept = self._words[_R["STATUS"]] & registers.STATUS_FAULT
+            self._start(int(self._words[_R["SAFE_ENTRY"]]))
+            self._words[_R["STATUS"]] |= kept
+        elif word & registers.CTRL_START and not self._faulted():
+            self._start(int(self._words[_R["ENTRY"]]))
+
+    def _faulted(self) -> bool:
+        """A latched fault must be cleared before anything but SAFE runs."""
+        return bool(self._words[_R["STATUS"]] & registers.STATUS_FAULT)
+
+    def _memory(self, memory: registers.Memory) -> Words:
+        return self._words[memory.offset // 4 : memory.end // 4]
+
+    def _start(self, entry: int) -> None:
+        limits = registers.LIMITS_OFFSET // 4
+        table = self._memory(registers.TABLE).view("<u2")
+        run = Run(
+            table=table[: int(self._words[_R["TABLE_COUNT"]])],
+            limits=self._words[limits : limits + registers.N_LIMITS].astype(np.int64),
+            max_results=2 * registers.RESULTS.words,
+        )
+        before = self.clock.cycles
+        self._sequencer.run(self._memory(registers.PROGRAM), entry, run)
+        results = self._memory(registers.RESULTS).view("<u2")
+        if run.results:
+            results[: run.n_results] = np.concatenate(run.results)
+        self._show_clock(self.clock.cycles - before)
+        self._words[_R["RESULT_COUNT"]] = run.n_results
+        self._words[_R["LAST_MARK"]] = run.mark
+        self._words[_R["PULSE_COUNT"]] += np.uint32(run.pulses)
+        self._finish(run)
+
+    def _finish(self, run: Run) -> None:
+        status = registers.STATUS_DONE if run.fault is Fault.NONE else registers.STATUS_FAULT
+        if run.fault is not Fault.NONE:
+            self._words[_R["FAULT_CODE"]] = int(run.fault)
+            self._words[_R["FAULT_PC"]] = run.fault_pc
+            self._words[_R["FAULT_INFO"]] = run.fault_info & 0xFFFF_FFFF
+            self.bench.enable = False
+        self._words[_R["STATUS"]] = status
+
+    # ---- truth and state --------------------------------------------------------------------
+
+    @property
+    def truth(self) -> Truth:
+        """What the board really holds now."""
+        cells = self.bench.cells
+        cells.age(self.clock.now_s)
+        return Truth(cells.g.copy(), cells.pulses.copy(), self.bench.rails_v())
+
+    def _save(self, path: Path) -> None:
+        meta = {
+            "preset": self.preset.name,
+            "seed": self.seed,
+            "cycles": self.clock.cycles,
+            "rng": self._rng.bit_generator.state,
+        }
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("wb") as stream:
+            np.savez(stream, meta=json.dumps(meta), **self.bench.cells.state())
+        temporary.replace(path)
+
+    def _load(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                meta = json.loads(str(saved["meta"]))
+                cells = {key: saved[key] for key in saved.files if key != "meta"}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is not the state of an emulated board: {error}") from None
+        shape = (self.spec.rows, self.spec.cols)
+        if meta["preset"] != self.preset.name or meta["seed"] != self.seed:
+            raise InputError(
+                f"{path} holds a board of preset {meta['preset']}, seed {meta['seed']}; asked for "
+                f"preset {self.preset.name}, seed {self.seed}"
+            )
+        if cells["g"].shape != shape:
+            raise InputError(f"{path} holds an array of shape {cells['g'].shape}, not {shape}")
+        self.clock.cycles = int(meta["cycles"])
+        self._rng.bit_generator.state = meta["rng"]
+        self.bench.cells.restore(cells)
+
+
+def open_url(url: str) -> EmulatedBoard:
+    """Open `sim://?preset=NAME&seed=N&state=FILE&spec=BOARD`; every key is optional.
+
+    Raises:
+        InputError: unknown key, or a value that is not what it should be.
+    """
+    parts = urlsplit(url)
+    if parts.netloc or parts.path.strip("/"):
+        raise InputError(f"{url}: a simulated board is sim://?key=value, e.g. sim://?seed=7")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = set(query) - {"preset", "seed", "state", "spec"}
+    if unknown:
+        raise InputError(
+            f"{url}: unknown key {sorted(unknown)[0]!r}; known: preset, seed, state, spec"
+        )
+    try:
+        seed = int(query.get("seed", "0"))
+    except ValueError:
+        raise InputError(f"{url}: seed {query['seed']!r} is not a whole number") from None
+    return EmulatedBoard(
+        preset=query.get("preset", "taox_180nm"),
+        seed=seed,
+        spec=board_spec.load(query["spec"]) if "spec" in query else None,
+        state=query.get("state") or None,
+    )
