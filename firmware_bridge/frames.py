@@ -78,26 +78,22 @@ def cobs_encode(data: bytes) -> bytes:
     Zeros become the distance to the next zero; in runs of 254 bytes or more a distance byte is
     inserted every 254.
 
-    >>> cobs_encode(bytes([1, 0, 0, 2])).hex()
-    '020101'...
+    >>> cobs_encode(bytes([7, 0, 0, 8])).hex(" ")
+    '02 07 01 02 08'
     """
+    if len(data) < _BLOCK:  # single registers: no run is long, and arrays cost more than they save
+        return b"".join(bytes((len(run) + 1,)) + run for run in data.split(b"\0"))
     raw = np.frombuffer(data, dtype=np.uint8)
     starts = np.concatenate(([0], np.flatnonzero(raw == 0) + 1))
     lengths = np.diff(np.append(starts, raw.size + 1)) - 1
     runs = np.flatnonzero(lengths >= _BLOCK)
     breaks = [np.arange(starts[i] + _BLOCK, starts[i] + lengths[i] + 1, _BLOCK) for i in runs]
     inserts = np.concatenate(breaks) if breaks else np.empty(0, dtype=np.intp)
-    if inserts.size and inserts[-1] == raw.size:
-        inserts = inserts[:-1]  # a full block at the very end needs no further code byte
-        full_end = True
-    else:
-        full_end = False
+    inserts = inserts[inserts < raw.size]  # a full block at the very end is the last
     stuffed = np.insert(raw, inserts, 0)
     out = np.concatenate((np.zeros(1, dtype=np.uint8), stuffed))
     marks = np.flatnonzero(out == 0)
     out[marks] = np.diff(np.append(marks, out.size))
-    if full_end and out[marks[-1]] != _BLOCK + 1:
-        raise InputError("COBS block of the wrong length")
     return out.tobytes()
 
 
@@ -121,3 +117,165 @@ def cobs_decode(data: bytes) -> bytes:
     after_full_block = np.append(True, raw[at[:-1]] == _BLOCK + 1)
     raw[at] = 0
     return np.delete(raw, at[after_full_block]).tobytes()
+
+
+# ---- frames ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One request or reply; see the module for the fields.
+
+    Raises:
+        InputError: a number does not fit its field, or the payload is not whole words of at most
+            `MAX_WORDS`.
+    """
+
+    kind: Kind
+    session: int
+    sequence: int
+    address: int
+    count: int
+    payload: bytes = b""
+    version: int = PROTOCOL
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit the wire."""
+        for name in ("session", "sequence", "address", "count"):
+            if not 0 <= getattr(self, name) < _UINT32:
+                raise InputError(f"frame: {name} {getattr(self, name)} is not a 32-bit number")
+        if len(self.payload) % 4 or len(self.payload) > 4 * MAX_WORDS:
+            raise InputError(
+                f"frame: payload of {len(self.payload)} bytes; the limit is {MAX_WORDS} whole "
+                "32-bit words"
+            )
+
+    @property
+    def words(self) -> Words:
+        """The payload as words; read-only."""
+        return np.frombuffer(self.payload, dtype="<u4")
+
+    @property
+    def is_hello(self) -> bool:
+        """Opens a session: sequence 0 and touches nothing, so that a stray copy does no harm."""
+        return self.kind is Kind.READ and self.sequence == 0 and self.count == 0
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes on the wire, both ways together, of this request and its reply, about."""
+        return 2 * (_HEADER.size + _CRC_BYTES + 4) + 4 * self.count
+
+    def reply(self, words: Words | None = None) -> Frame:
+        """The answer to this request, with the words that it read."""
+        payload = b"" if words is None else np.ascontiguousarray(words, dtype="<u4").tobytes()
+        return self._answer(Kind.REPLY, payload)
+
+    def error(self, code: ErrorCode, text: str) -> Frame:
+        """The answer to a request that was not done, with the reason for people."""
+        raw = text.encode()[:MAX_TEXT_BYTES]
+        raw += b"\0" * (-len(raw) % 4)
+        return self._answer(Kind.ERROR, struct.pack("<I", code) + raw)
+
+    def _answer(self, kind: Kind, payload: bytes) -> Frame:
+        return Frame(kind, self.session, self.sequence, self.address, self.count, payload)
+
+    def reason(self) -> tuple[int, str]:
+        """Code and text of an error reply.
+
+        Raises:
+            InputError: this is no error reply.
+        """
+        if self.kind is not Kind.ERROR or len(self.payload) < 4:
+            raise InputError(f"{self.kind.name} frame of {len(self.payload)} bytes gives no reason")
+        text = self.payload[4:].rstrip(b"\0").decode(errors="replace")
+        return int(self.words[0]), text
+
+    def answers(self, request: Frame) -> bool:
+        """True where this is a well-formed reply to `request` and to no other."""
+        mine = (self.session, self.sequence, self.address, self.count)
+        if mine != (request.session, request.sequence, request.address, request.count):
+            return False
+        if self.kind is Kind.ERROR:
+            return len(self.payload) >= 4
+        expected = 4 * request.count if request.kind is Kind.READ else 0
+        return self.kind is Kind.REPLY and len(self.payload) == expected
+
+
+def encode(frame: Frame) -> bytes:
+    """Bytes of a frame on the wire, with both borders."""
+    header = _HEADER.pack(
+        frame.version,
+        frame.kind,
+        0,
+        frame.session,
+        frame.sequence,
+        frame.address,
+        frame.count,
+    )
+    body = header + frame.payload
+    return b"\0" + cobs_encode(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
+
+
+def decode(encoded: bytes) -> Frame:
+    """The frame between two borders.
+
+    Raises:
+        InputError: not COBS, too short, checksum wrong, or unknown kind.
+    """
+    raw = cobs_decode(encoded)
+    if len(raw) < _HEADER.size + _CRC_BYTES:
+        raise InputError(f"{len(raw)} bytes are too few for a frame")
+    body, crc = raw[:-_CRC_BYTES], raw[-_CRC_BYTES:]
+    if zlib.crc32(body) != int.from_bytes(crc, "little"):
+        raise InputError(f"checksum of a frame of {len(raw)} bytes is wrong")
+    version, kind, _, session, sequence, address, count = _HEADER.unpack_from(body)
+    if kind not in {int(k) for k in Kind}:
+        raise InputError(f"no frame is of kind {kind}")
+    payload = body[_HEADER.size :]
+    return Frame(Kind(kind), session, sequence, address, count, payload, version)
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames; drops and counts what is none.
+
+    Holds at most one frame of the largest size, whatever arrives.
+
+    Attributes:
+        dropped: pieces between borders that were no frame.
+    """
+
+    def __init__(self) -> None:
+        self._partial = bytearray()
+        self._skipping = False
+        self.dropped = 0
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take bytes as they come; return the frames that they complete, in order."""
+        found: list[Frame] = []
+        first, *rest = data.split(b"\0")
+        self._extend(first)
+        for piece in rest:
+            frame = self._finish()
+            if frame is not None:
+                found.append(frame)
+            self._extend(piece)
+        return found
+
+    def _extend(self, piece: bytes) -> None:
+        if self._skipping or len(self._partial) + len(piece) > MAX_ENCODED:
+            self._skipping = True
+            self._partial.clear()
+        else:
+            self._partial += piece
+
+    def _finish(self) -> Frame | None:
+        encoded, skipped = bytes(self._partial), self._skipping
+        self._partial.clear()
+        self._skipping = False
+        if not encoded and not skipped:
+            return None  # two borders in a row: nothing was sent between them
+        try:
+            return decode(encoded)
+        except InputError:
+            self.dropped += 1
+            return None

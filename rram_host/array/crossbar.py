@@ -107,7 +107,7 @@ class Crossbar:
     # ---- multiply ---------------------------------------------------------------------------
 
     def vmm(self, voltages: npt.ArrayLike, calibrate: bool = True) -> Array:
-        """Currents of all source lines for a batch of bit-line voltages: I = V G^T (Ohm, Kirchhoff).
+        """Currents of all source lines for a batch of bit-line voltages, I = V G^T.
 
         Args:
             voltages: volts across the cells, (n, cols), each within +-0.1 V.
@@ -329,8 +329,9 @@ class Crossbar:
         before = (traffic.transactions, traffic.words, traffic.board_time_s)
         formed = self.form(asked)
         live = asked & ~formed.unformed
-        pulses, rounds = self._write(np.where(live, targets, 0.0), live, settings, progress)
-        measured = self.read()
+        pulses, measured, rounds = self._write(
+            np.where(live, targets, 0.0), live, settings, progress
+        )
         return ProgramReport(
             targets_siemens=targets,
             measured_siemens=np.where(asked, measured, np.nan),
@@ -351,13 +352,17 @@ class Crossbar:
         live: Mask,
         settings: WriteVerifySettings,
         progress: Progress | None,
-    ) -> tuple[npt.NDArray[np.int64], int]:
-        """Rounds until every live cell is done or out of pulses: pulses per cell, rounds."""
+    ) -> tuple[npt.NDArray[np.int64], Array, int]:
+        """Rounds until every live cell is done or out of pulses, by an averaged last reading.
+
+        Returns:
+            Pulses of every cell, the last reading, and how many rounds it took.
+        """
         p = self.spec.pulses
         model = ResponseModel(p, self.shape, settings.gain)
         pulses = np.zeros(self.shape, dtype=np.int64)
         g = self.read(settings.verify_average)
-        rounds, done = 0, np.zeros(self.shape, dtype=bool)
+        rounds, done, confirmed = 0, np.zeros(self.shape, dtype=bool), False
         while True:
             error = np.abs(g - targets)
             done = (error <= settings.tolerance_siemens) | (
@@ -367,7 +372,11 @@ class Crossbar:
             if progress:
                 progress(int((live & done).sum()), int(live.sum()))
             if not todo.any():
-                return pulses, rounds
+                if confirmed:
+                    return pulses, g, rounds
+                g, confirmed = self.read(), True
+                continue
+            confirmed = False
             up, down = todo & (g < targets), todo & (g > targets)
             wl_v = np.minimum(model.set_wl_v(targets), self.spec.wl_limit_v)
             reset_v = model.reset_v(targets)

@@ -19,8 +19,8 @@ from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508
 from firmware_bridge.microcode import CLOCK_HZ, Op
 from rram_host.board import readout
-from rram_host.board.lines import LineProgram
 from rram_host.board.limits import codes_for
+from rram_host.board.lines import LineProgram
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint16]

@@ -131,13 +131,15 @@ class ResponseModel:
 
     def set_wl_v(self, target: Array) -> Array:
         """Gate voltage whose SET should end at the target."""
-        return self.set_offset_v + target / self._p.set_wl_slope_siemens_per_v
+        volts: Array = self.set_offset_v + target / self._p.set_wl_slope_siemens_per_v
+        return volts
 
     def reset_v(self, target: Array) -> Array:
         """RESET voltage that should end at the target."""
         p = self._p
-        wanted = self.reset_zero_v + (p.reset_top_siemens - target) / p.reset_slope_siemens_per_v
-        return np.clip(wanted, p.reset_start_v, p.reset_stop_v)
+        above_v = (p.reset_top_siemens - target) / p.reset_slope_siemens_per_v
+        wanted: Array = self.reset_zero_v + above_v
+        return np.minimum(np.maximum(wanted, p.reset_start_v), p.reset_stop_v)
 
     def learn(self, cells: Mask, used_v: Array, before: Array, after: Array, is_set: bool) -> None:
         """Take in what pulses of `used_v` did to `cells`: from `before` to `after`, siemens."""
@@ -157,9 +159,7 @@ class ResponseModel:
         offset[cells] = np.where(moved, learnt, pushed)[cells]
 
 
-def check_targets(
-    targets: npt.ArrayLike, spec: BoardSpec
-) -> Array:
+def check_targets(targets: npt.ArrayLike, spec: BoardSpec) -> Array:
     """Targets as an array, checked.
 
     Raises:

@@ -108,9 +108,7 @@ class LineProgram(Assembler):
         outputs = np.zeros(2 * self._spec.rows, dtype=np.uint8)
         outputs[list(self._spec.sl_bit0)] = code & 1
         outputs[list(self._spec.sl_bit1)] = code >> 1 & 1
-        self.add(
-            Op.SHIFT, value=outputs.size, data=sn74hc595.words_from_outputs(outputs)
-        )
+        self.add(Op.SHIFT, value=outputs.size, data=sn74hc595.words_from_outputs(outputs))
 
     def bl_range(self, gain_word: int) -> None:
         """Set the output range of all BL chips. Codes must be zero."""

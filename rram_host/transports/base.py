@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from firmware_bridge.windows import check_span
+from rram_host.errors import InputError
 
 Words = npt.NDArray[np.uint32]
 
@@ -30,3 +35,37 @@ class Transport(Protocol):
     def close(self) -> None:
         """Give the link back. The board keeps its state."""
         ...
+
+
+def checked_span(address: int, count: int) -> tuple[int, int]:
+    """Address and count as plain integers, known to lie in the window.
+
+    Raises:
+        InputError: not whole numbers, not a multiple of 4, or outside the window.
+    """
+    try:
+        address, count = operator.index(address), operator.index(count)
+    except TypeError:
+        raise InputError(
+            f"address {address!r} and count {count!r} must both be whole numbers"
+        ) from None
+    check_span(address, count)
+    return address, count
+
+
+def checked_words(words: Words | Sequence[int]) -> Words:
+    """Words as a contiguous array of 32-bit numbers; nothing is wrapped or rounded.
+
+    Raises:
+        InputError: not one-dimensional, not whole numbers, or one outside 0..2^32-1.
+    """
+    array = np.asarray(words)
+    if array.ndim != 1:
+        raise InputError(f"words of shape {array.shape}: a write takes one row of words")
+    if not array.size:
+        return np.empty(0, dtype=np.uint32)
+    if array.dtype.kind not in "iu":
+        raise InputError(f"words of type {array.dtype}: a write takes whole numbers")
+    if array.dtype != np.uint32 and (int(array.min()) < 0 or int(array.max()) > 0xFFFF_FFFF):
+        raise InputError(f"words in {array.min()}..{array.max()}: the limits are 0..{0xFFFF_FFFF}")
+    return np.ascontiguousarray(array, dtype=np.uint32)

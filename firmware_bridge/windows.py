@@ -1,0 +1,196 @@
+"""The register window on silicon: `pynq.MMIO`, or /dev/mem where there is no PYNQ image.
+
+Addresses are byte offsets into the window, data 32-bit words. On the bus a single word is one
+32-bit access. Blocks of words are copied as the C library likes; the AXI interconnect splits wider
+accesses, and the memories of the map do not care about the width, but a block must not cover a
+register that acts when it is written. Neither class has run on a board yet.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge import registers
+from firmware_bridge.errors import InputError, RramError
+
+Words = npt.NDArray[np.uint32]
+
+
+class Window(Protocol):
+    """What an agent serves: the register window of one board."""
+
+    def read(self, address: int, count: int) -> Words:
+        """Read `count` words from byte offset `address`."""
+        ...
+
+    def write(self, address: int, words: Words) -> None:
+        """Write words from byte offset `address` on."""
+        ...
+
+
+def check_span(address: int, count: int, window_bytes: int = registers.WINDOW_BYTES) -> None:
+    """Refuse a span of words that does not lie in the window.
+
+    Raises:
+        InputError: not a multiple of 4, negative, or past the end of the window.
+    """
+    if address % 4:
+        raise InputError(f"address {address:#x} is not a multiple of 4: the window holds words")
+    if address < 0 or count < 0 or address + 4 * count > window_bytes:
+        raise InputError(
+            f"{count} words at address {address:#x} do not lie in the window of "
+            f"{window_bytes:#x} bytes"
+        )
+
+
+class PynqWindow:
+    """The window through `pynq.MMIO`.
+
+    Args:
+        base: physical address of the window.
+        length: its length in bytes.
+        device: a `pynq` Device; None takes the active one.
+
+    Raises:
+        RramError: pynq is not installed, or finds no device, or may not map it.
+    """
+
+    def __init__(self, base: int, length: int, device: Any = None) -> None:
+        try:
+            from pynq.mmio import MMIO  # only boards with PYNQ have it
+
+            self._mmio = MMIO(base, length, device=device)
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            raise RramError(f"pynq cannot map {length:#x} bytes at {base:#x}: {error}") from error
+        self._length = length
+        # A device without memory mapping shows registers through calls, a few bytes at a time;
+        # its `array` is a pure-Python imitation that numpy's slices do not work on.
+        self._mapped = isinstance(self._mmio.array, np.ndarray)
+
+    def read(self, address: int, count: int) -> Words:
+        """Read `count` words.
+
+        Raises:
+            InputError: outside the window.
+        """
+        check_span(address, count, self._length)
+        if self._mapped:
+            return _copy_out(self._mmio.array, address // 4, count)
+        offsets = range(address, address + 4 * count, 4)
+        return np.fromiter((self._mmio.read(at) for at in offsets), np.uint32, count)
+
+    def write(self, address: int, words: Words) -> None:
+        """Write words.
+
+        Raises:
+            InputError: outside the window.
+        """
+        check_span(address, words.size, self._length)
+        if self._mapped:
+            _copy_in(self._mmio.array, address // 4, words)
+        elif words.size:
+            self._mmio.write(address, words.astype("<u4").tobytes())
+
+    def close(self) -> None:
+        """Nothing to give back: pynq keeps its mapping as long as the process."""
+
+
+class DevMemWindow:
+    """The window through /dev/mem, for boards without PYNQ; needs root.
+
+    Tested on an ordinary file that stands in for /dev/mem, never on a board: what is proven is the
+    arithmetic of pages and words, not the behaviour of the bus.
+
+    Args:
+        base: physical address of the window; need not lie on a page border.
+        length: its length in bytes.
+        path: what is mapped.
+
+    Raises:
+        InputError: base or length is not a multiple of 4, or negative.
+        RramError: `path` cannot be opened, or mapped that far.
+    """
+
+    def __init__(self, base: int, length: int, path: str | Path = "/dev/mem") -> None:
+        if base % 4 or base < 0 or length % 4 or length <= 0:
+            raise InputError(f"window of {length:#x} bytes at {base:#x}: both in whole words")
+        self._length = length
+        page = base - base % mmap.ALLOCATIONGRANULARITY
+        try:
+            # O_SYNC makes the kernel map device memory uncached.
+            fd = os.open(path, os.O_RDWR | os.O_SYNC)
+            try:
+                self._map = mmap.mmap(fd, base - page + length, offset=page)
+            finally:
+                os.close(fd)
+        except (OSError, ValueError) as error:
+            raise RramError(
+                f"cannot map {length:#x} bytes at {base:#x} of {path}: {error}"
+            ) from error
+        self._words: Words = np.frombuffer(self._map, np.uint32, length // 4, base - page)
+
+    def read(self, address: int, count: int) -> Words:
+        """Read `count` words.
+
+        Raises:
+            InputError: outside the window.
+        """
+        check_span(address, count, self._length)
+        return _copy_out(self._words, address // 4, count)
+
+    def write(self, address: int, words: Words) -> None:
+        """Write words.
+
+        Raises:
+            InputError: outside the window.
+        """
+        check_span(address, words.size, self._length)
+        _copy_in(self._words, address // 4, words)
+
+    def close(self) -> None:
+        """Unmap. Later accesses are refused as outside the window."""
+        self._length = 0
+        self._words = np.empty(0, np.uint32)  # the mapping closes only once no array looks at it
+        self._map.close()
+
+
+def _copy_out(array: Words, start: int, count: int) -> Words:
+    if count == 1:  # an element, not a slice: one 32-bit load
+        return np.array([array[start]], dtype=np.uint32)
+    return np.array(array[start : start + count], dtype=np.uint32)
+
+
+def _copy_in(array: Words, start: int, words: Words) -> None:
+    if words.size == 1:  # an element, not a slice: one 32-bit store
+        array[start] = words[0]
+    else:
+        array[start : start + words.size] = words
+
+
+def open_mmio(url: str) -> PynqWindow | DevMemWindow:
+    """Open the window of the machine that this runs on: `mmio://0x43C00000[?via=pynq|devmem]`.
+
+    Raises:
+        InputError: not such a URL.
+        RramError: the window cannot be mapped.
+    """
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    via = query.pop("via", "pynq")
+    try:
+        base = int(parts.netloc, 0)
+    except ValueError:
+        base = -1
+    if parts.scheme != "mmio" or base < 0 or parts.path.strip("/") or query:
+        raise InputError(f"{url}: expected mmio://ADDRESS[?via=pynq|devmem], as mmio://0x43C00000")
+    if via not in ("pynq", "devmem"):
+        raise InputError(f"{url}: via={via} is unknown; known: pynq, devmem")
+    opener = PynqWindow if via == "pynq" else DevMemWindow
+    return opener(base, registers.WINDOW_BYTES)

@@ -1,0 +1,32 @@
+"""A matrix product of a torch model that runs on the array."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rram_host.analog.tape import Tape
+from rram_host.mapping.engine import ArrayEngine
+
+
+class AnalogLinear(nn.Module):
+    """y = W x on the array, (n, in) -> (n, out). It has no weight and no gradient: it is a reading.
+
+    Args:
+        engine: the programmed array.
+        name: which of its matrices.
+        tape: where reads are recorded or replayed.
+    """
+
+    def __init__(self, engine: ArrayEngine, name: str, tape: Tape) -> None:
+        super().__init__()
+        self._engine, self._name, self._tape = engine, name, tape
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Read the products of a batch, once."""
+
+        def measure() -> Tensor:
+            values = self._engine.multiply(self._name, inputs.detach().double().numpy())
+            return torch.from_numpy(values).to(inputs.dtype)
+
+        return self._tape.read(self._name, measure)

@@ -1,0 +1,1 @@
+"""Weights to conductances and back: schemes, and placement of matrices on one array."""

@@ -1,0 +1,110 @@
+"""Pictures of runs, with units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.float64]
+_MICRO = 1e-6
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure that needs no screen and leaves no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _map(figure: Figure, axes: Any, values: Array, title: str, label: str, **style: Any) -> None:
+    image = axes.imshow(values / _MICRO, origin="upper", interpolation="nearest", **style)
+    axes.set(title=title, xlabel="column (BL)", ylabel="row (WL, SL)")
+    figure.colorbar(image, ax=axes, shrink=0.8, label=label)
+
+
+def conductance_map(path: Path, conductances_siemens: Array) -> None:
+    """One heat map of conductances, in microsiemens."""
+    figure = _figure(5.2, 4.4)
+    axes = figure.subplots()
+    _map(figure, axes, conductances_siemens, "conductance", "G (µS)", cmap="viridis")
+    figure.savefig(path, dpi=120)
+
+
+def programming(path: Path, targets: Array, measured: Array, pulses: npt.NDArray[np.int64]) -> None:
+    """Target, programmed and error as heat maps; error and pulse distributions."""
+    error = measured - targets
+    window = {
+        "vmin": float(np.nanmin(targets) / _MICRO) - 2,
+        "vmax": float(np.nanmax(targets) / _MICRO) + 2,
+        "cmap": "viridis",
+    }
+    figure = _figure(13, 7.4)
+    axes = figure.subplot_mosaic("ABC;DDE")
+    _map(figure, axes["A"], targets, "target", "G (µS)", **window)
+    _map(figure, axes["B"], measured, "programmed", "G (µS)", **window)
+    span = max(float(np.nanmax(np.abs(error)) / _MICRO), 0.1)
+    _map(figure, axes["C"], error, "error", "G - target (µS)", cmap="RdBu", vmin=-span, vmax=span)
+    flat = error[~np.isnan(error)] / _MICRO
+    axes["D"].hist(flat, bins=60, color="tab:blue")
+    axes["D"].set(
+        title=f"error of {flat.size} cells: std {flat.std():.2f} µS, "
+        f"{100 * (np.abs(flat) <= 1.5).mean():.1f} % within ±1.5 µS",
+        xlabel="read back - target (µS)",
+        ylabel="cells",
+    )
+    counts = pulses[~np.isnan(error)]
+    axes["E"].hist(counts, bins=[k - 0.5 for k in range(int(counts.max()) + 2)], color="tab:green")
+    axes["E"].set(
+        title=f"mean {counts.mean():.2f} pulses a cell", xlabel="pulses of a cell", ylabel="cells"
+    )
+    figure.savefig(path, dpi=110)
+
+
+def products(path: Path, exact: Array, read: Array, title: str) -> None:
+    """Products through the array against exact ones, and their difference."""
+    figure = _figure(10, 4.2)
+    left, right = figure.subplots(1, 2)
+    left.plot(exact.ravel(), read.ravel(), ".", markersize=1.5, alpha=0.3)
+    low, high = float(exact.min()), float(exact.max())
+    left.plot([low, high], [low, high], "k-", linewidth=0.8)
+    left.set(title=title, xlabel="exact product", ylabel="product through the array")
+    difference = (read - exact).ravel()
+    right.hist(difference, bins=80, color="tab:orange")
+    right.set(
+        title=f"rms error {difference.std():.3g} of rms {exact.std():.3g}",
+        xlabel="read - exact",
+        ylabel="products",
+    )
+    figure.savefig(path, dpi=110)
+
+
+def observables(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Deviation from the exact value in standard errors, and in per cent, for every sampler.
+
+    Args:
+        path: file to write.
+        rows: {"name", "exact", "array": (mean, error), "hmc": (mean, error)}.
+    """
+    figure = _figure(10, 4.4)
+    left, right = figure.subplots(1, 2)
+    places = np.arange(len(rows))
+    for shift, key, label in ((-0.12, "array", "flow on the array"), (0.12, "hmc", "HMC")):
+        mean, error = np.array([row[key] for row in rows], dtype=float).T
+        exact = np.array([row["exact"] for row in rows], dtype=float)
+        left.errorbar(places + shift, (mean - exact) / error, yerr=1.0, fmt="o", label=label)
+        right.errorbar(
+            places + shift, 100 * (mean / exact - 1), yerr=100 * error / exact, fmt="o", label=label
+        )
+    for axes, label in ((left, "(value - exact) / error"), (right, "value / exact - 1 (%)")):
+        axes.axhline(0.0, color="k", linewidth=0.8)
+        axes.set_xticks(places, [row["name"] for row in rows], rotation=30)
+        axes.set_ylabel(label)
+        axes.legend()
+    left.axhspan(-3, 3, color="tab:gray", alpha=0.15)
+    figure.savefig(path, dpi=110)

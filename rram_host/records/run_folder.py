@@ -1,0 +1,116 @@
+"""A run folder: run.json with settings and results, .npz with data, .png with pictures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rram_host.errors import InputError
+
+_PACKAGES = ("rram-bench", "numpy", "torch", "matplotlib")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: arrays become lists, NaN becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide numbers, with the git revision where there is one."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        answer = subprocess.run(git, capture_output=True, text=True, timeout=5, check=True)
+        found["git"] = answer.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return found
+
+
+class RunFolder:
+    """A folder that a run writes into. run.json is rewritten whole, so it is never half-written.
+
+    Args:
+        path: where; made if missing. A folder that holds a run already is refused.
+        kind: what ran ("demo", "program", ...).
+        settings: everything needed to run it again.
+
+    Raises:
+        InputError: the folder cannot be written, or holds a run already.
+    """
+
+    def __init__(self, path: Path, kind: str, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if (path / "run.json").exists():
+                raise InputError(f"{path} holds a run already; choose another folder")
+        except (OSError, FileExistsError) as error:
+            raise InputError(f"cannot write into {path}: {error}") from None
+        self._record: dict[str, Any] = {
+            "kind": kind,
+            "status": "running",
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "settings": plain(settings),
+            "versions": versions(),
+        }
+        self._write()
+
+    @classmethod
+    def new(cls, kind: str, settings: Mapping[str, Any], root: Path = Path("runs")) -> RunFolder:
+        """A folder of a fresh name under `root`."""
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        path, number = root / f"{stamp}-{kind}", 2
+        while path.exists():
+            path, number = root / f"{stamp}-{kind}-{number}", number + 1
+        return cls(path, kind, settings)
+
+    def _write(self) -> None:
+        temporary = self.path / "run.json.tmp"
+        try:
+            temporary.write_text(json.dumps(self._record, indent=1), encoding="utf-8")
+            temporary.replace(self.path / "run.json")
+        except OSError as error:
+            raise InputError(f"cannot write into {self.path}: {error}") from None
+
+    def save(self, name: str, **arrays: npt.ArrayLike) -> None:
+        """Write arrays to NAME.npz."""
+        temporary = self.path / f"{name}.npz.tmp"
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, **{k: np.asarray(v) for k, v in arrays.items()})
+        temporary.replace(self.path / f"{name}.npz")
+
+    def note(self, **entries: Any) -> None:
+        """Add entries to run.json."""
+        self._record.update(plain(entries))
+        self._write()
+
+    def finish(self, status: str = "done") -> None:
+        """Close the record."""
+        self.note(status=status, ended=datetime.now(UTC).isoformat(timespec="seconds"))
