@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,12 @@ class BoardSpec:
             raise InputError(f"board {self.name}: {key} {outside} is outside 0..{n_places - 1}")
 
     def _check_adcs(self) -> None:
+        for name in ("adc_of_row", "select_of_row"):
+            if len(getattr(self, name)) != self.rows:
+                raise InputError(
+                    f"board {self.name}: {name} has {len(getattr(self, name))} entries, "
+                    f"not {self.rows}"
+                )
         pairs = list(zip(self.adc_of_row, self.select_of_row, strict=True))
         if len(pairs) != self.rows or len(set(pairs)) != self.rows:
             raise InputError(f"board {self.name}: every row needs an ADC input of its own")
@@ -129,10 +136,11 @@ class BoardSpec:
                 f"board {self.name}: adc_reference {self.adc_reference_v} V is outside "
                 f"0.5..{self.tia_supply_v / 2} V (ADS8324: 0.5 V to half its supply)"
             )
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, float) and value <= 0:
-                raise InputError(f"board {self.name}: {item.name} = {value} must be above 0")
+        for part in (self, self.pulses):
+            for item in dataclasses.fields(part):
+                value = getattr(part, item.name)
+                if isinstance(value, float) and not 0 < value < math.inf:
+                    raise InputError(f"board {self.name}: {item.name} = {value} must be above 0")
 
     @property
     def selects(self) -> int:
@@ -196,11 +204,14 @@ def load(name_or_path: str | Path = "zc706") -> BoardSpec:
 def _entries(raw: Mapping[str, Any]) -> dict[str, Provenance]:
     entries = {}
     for section, table in raw.items():
-        if not isinstance(table, dict):
+        if section == "name":
             continue
+        if not isinstance(table, dict):
+            raise InputError(f"board file: {section} is neither the name nor a section")
         for key, item in table.items():
             name = f"{section}.{key}"
-            missing = {"value", "unit", "source", "note"} - set(item)
+            missing = {"value", "unit", "source", "note"}
+            missing -= set(item) if isinstance(item, dict) else set()
             if missing:
                 raise InputError(f"board file: {name} lacks {', '.join(sorted(missing))}")
             if item["source"] not in SOURCES:
@@ -265,6 +276,9 @@ def from_mapping(raw: Mapping[str, Any]) -> BoardSpec:
 
     def value(key: str) -> Any:
         found = entries[key].value
+        items = found if isinstance(found, list) else [found]
+        if any(isinstance(item, bool) or not isinstance(item, int | float) for item in items):
+            raise InputError(f"board file: {key} = {found!r} is not a number or a list of numbers")
         return tuple(found) if isinstance(found, list) else found
 
     pulses = PulseDefaults(**{name: float(value(key)) for name, key in pulse_keys.items()})

@@ -61,6 +61,15 @@ class Bench:
         self.chain: npt.NDArray[np.uint8] | None = None
         self.enable, self.tia_range, self.oe = False, 0, False
 
+    def shift(self, outputs: npt.NDArray[np.uint8]) -> None:
+        """Shift bits into the chain and latch it: what it held before moves on by as many places.
+
+        What a chain holds at power-up is undefined; here it is all zero.
+        """
+        length = 2 * self.spec.rows
+        before = np.zeros(length, dtype=np.uint8) if self.chain is None else self.chain
+        self.chain = np.concatenate([outputs, before])[:length]
+
     def _converted_rows(self, select: int) -> npt.NDArray[np.int64]:
         """Row that each ADC sees at a multiplexer input, -1 for none; (adcs,)."""
         rows = np.full(self.spec.adcs, -1)
@@ -85,9 +94,7 @@ class Bench:
         """Bit-line voltages (n, cols) of active codes (n, channels)."""
         return self._volts(codes[..., self._bl], full_scales_v[self._bl], self._bl)
 
-    def _volts(
-        self, codes: Codes, full: Array, line: npt.NDArray[np.int64]
-    ) -> Array:
+    def _volts(self, codes: Codes, full: Array, line: npt.NDArray[np.int64]) -> Array:
         ideal = codes * (full / dac80508.FULL_SCALE)
         volts: Array = np.maximum(ideal * self.dac_gain[line] + self.dac_offset_v[line], 0.0)
         return volts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -73,6 +74,8 @@ class EmulatedBoard:
         self._sequencer = (BatchedSequencer if batched else Sequencer)(self.bench, self.clock)
         self._words = np.zeros(registers.WINDOW_BYTES // 4, dtype=np.uint32)
         self._state = Path(state) if state else None
+        if self._state and not self._state.parent.is_dir():
+            raise InputError(f"{self._state}: there is no folder {self._state.parent}")
         self._power_up_registers()
         if self._state and self._state.exists():
             self._load(self._state)
@@ -203,18 +206,25 @@ class EmulatedBoard:
             with np.load(path, allow_pickle=False) as saved:
                 meta = json.loads(str(saved["meta"]))
                 cells = {key: saved[key] for key in saved.files if key != "meta"}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            preset, seed, cycles, rng = (meta[k] for k in ("preset", "seed", "cycles", "rng"))
+            lacking = sorted(set(self.bench.cells.state()) - set(cells))
+            if lacking:
+                raise KeyError(lacking[0])
+        except (
+            *(OSError, EOFError, ValueError, KeyError, TypeError),
+            *(zipfile.BadZipFile, zlib.error),
+        ) as error:
             raise InputError(f"{path} is not the state of an emulated board: {error}") from None
         shape = (self.spec.rows, self.spec.cols)
-        if meta["preset"] != self.preset.name or meta["seed"] != self.seed:
+        if preset != self.preset.name or seed != self.seed:
             raise InputError(
-                f"{path} holds a board of preset {meta['preset']}, seed {meta['seed']}; asked for "
+                f"{path} holds a board of preset {preset}, seed {seed}; asked for "
                 f"preset {self.preset.name}, seed {self.seed}"
             )
         if cells["g"].shape != shape:
             raise InputError(f"{path} holds an array of shape {cells['g'].shape}, not {shape}")
-        self.clock.cycles = int(meta["cycles"])
-        self._rng.bit_generator.state = meta["rng"]
+        self.clock.cycles = int(cycles)
+        self._rng.bit_generator.state = rng
         self.bench.cells.restore(cells)
 
 

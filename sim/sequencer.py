@@ -174,7 +174,7 @@ class Sequencer:
         elif op is Op.DREAD:
             self._readback(item, run)
         elif op is Op.SHIFT:
-            self.bench.chain = sn74hc595.outputs_from_words(item.data, item.value)
+            self.bench.shift(sn74hc595.outputs_from_words(item.data, item.value))
             self.clock.advance(item.cycles)
         elif op is Op.LINES:
             self._lines(item)
@@ -222,12 +222,15 @@ class Sequencer:
         """
         dac = self.bench.dacs[chip]
         gain = data & 0x07FF if addr == dac80508.GAIN else dac.gain
+        latches = addr == dac80508.TRIGGER and data & dac80508.TRIGGER_LDAC
         for channel in range(dac80508.N_CHANNELS):
             broadcast = addr == dac80508.BRDCAST and dac.sync >> (8 + channel) & 1
             if addr == dac80508.DAC0 + channel or broadcast:
                 code = data
             elif addr == dac80508.GAIN:
                 code = max(dac.buffer[channel], dac.active[channel])
+            elif latches and dac.sync >> channel & 1:
+                code = dac.buffer[channel]
             else:
                 continue
             line = chip * dac80508.N_CHANNELS + channel
@@ -373,12 +376,23 @@ class _Batch:
             or any(i.mask & every_chip != every_chip for i in self.body if _is_latch(i))
             or set(self.lines) & set(spec.wl_channel)
             or (self.bench.enable and not self.bench.only_reads())
+            or not self._latch_moves_only_own_lines()
             or not self._timing_holds()
             or not self._table_holds(seq)
         ):
             return False
         self._layout()
         return self.ok
+
+    def _latch_moves_only_own_lines(self) -> bool:
+        """No line that the loop does not write waits behind the latch, and no limit was lowered."""
+        if not any(_is_latch(item) for item in self.body):
+            return True
+        full, active = self.bench.full_scales_v(), self.bench.active_codes()
+        buffer = np.array([code for dac in self.bench.dacs for code in dac.buffer])
+        waiting = set(np.flatnonzero(buffer != active).tolist())
+        within = buffer * full <= self.run.limits[: buffer.size] * 5.0
+        return waiting <= set(self.lines) and bool(within.all())
 
     def _timing_holds(self) -> bool:
         """Updates 1 us apart and conversions settled, in the first and in every later iteration."""

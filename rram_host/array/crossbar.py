@@ -248,7 +248,9 @@ class Crossbar:
         program = ArrayProgram(self.spec)
         mask = self._check_mask(cells)
         gates = self._check_volts_of(wl_v, mask, "WL")
-        program.pulse(set_train(self.spec, mask, gates, bl_v or p.set_bl_v, p.set_width_s))
+        program.pulse(
+            set_train(self.spec, mask, gates, p.set_bl_v if bl_v is None else bl_v, p.set_width_s)
+        )
         return self._run_and_read(program, 1)
 
     def reset_cells(self, cells: Mask, reset_v: Array) -> Array:
@@ -260,6 +262,8 @@ class Crossbar:
         """
         mask = self._check_mask(cells)
         volts = self._check_volts_of(reset_v, mask, "RESET")
+        if volts.min() < 0:
+            raise InputError(f"RESET voltage {volts.min():.4g} V is below 0 V: it would SET")
         program = ArrayProgram(self.spec)
         self._add_reset(program, mask, volts, self.read(1), self.spec.cols)
         return self._run_and_read(program, 1)

@@ -29,6 +29,7 @@ class BoardCore:
     def __init__(self, transport: Transport, spec: BoardSpec) -> None:
         self.spec = spec
         self.driver = SequencerDriver(transport, spec.rows, spec.cols, spec.dac_chips, spec.adcs)
+        self.driver.clear_fault()  # of whoever was here before
         safe = LineProgram(spec)
         safe.idle()
         safe.switch_sl(spec.sl_ground)

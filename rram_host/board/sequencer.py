@@ -105,6 +105,10 @@ class SequencerDriver:
         """Run the safe program now, whatever state the board is in."""
         self.write_register("CTRL", registers.CTRL_SAFE)
 
+    def clear_fault(self) -> None:
+        """Forget a latched fault, so that programs start again."""
+        self.write_register("CTRL", registers.CTRL_CLEAR_FAULT)
+
     def run(
         self, program: Assembler, table: npt.NDArray[np.uint16] | None = None
     ) -> npt.NDArray[np.uint16]:
@@ -168,7 +172,7 @@ class SequencerDriver:
 
     def _raise_fault(self, words: npt.NDArray[np.uint32], code: int, pc: int, info: int) -> None:
         self.safe()
-        self.write_register("CTRL", registers.CTRL_CLEAR_FAULT)
+        self.clear_fault()
         text = microcode.FAULT_TEXT.get(code, f"unknown fault {code}")
         try:
             where = str(microcode.decode_one(words, pc))

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,9 @@ def versions() -> dict[str, str]:
 
 
 class RunFolder:
-    """A folder that a run writes into. run.json is rewritten whole, so it is never half-written.
+    """A folder that a run writes into, as a context manager that notes how the run ended.
+
+    run.json is rewritten whole, so it is never half-written.
 
     Args:
         path: where; made if missing. A folder that holds a run already is refused.
@@ -111,6 +114,18 @@ class RunFolder:
         self._record.update(plain(entries))
         self._write()
 
-    def finish(self, status: str = "done") -> None:
-        """Close the record."""
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the record: done, failed, or interrupted by Ctrl-C or a signal."""
+        status = "done" if error is None else "failed"
+        code = error.code if isinstance(error, SystemExit) else None
+        if isinstance(error, KeyboardInterrupt) or (isinstance(code, int) and code > 128):
+            status = "interrupted"
         self.note(status=status, ended=datetime.now(UTC).isoformat(timespec="seconds"))

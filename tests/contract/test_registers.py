@@ -55,7 +55,7 @@ def test_the_words_that_gateware_decodes_are_these_literal_ones():
     }
     assert {name: registers.offset(name) for name in literal} == literal
     assert [m.offset for m in MEMORIES] == [0x1_0000, 0x8_0000, 0x10_0000]
-    assert registers.IDENTITY == int.from_bytes(b"RRAM", "big")
+    assert int.from_bytes(b"RRAM", "big") == registers.IDENTITY
     commands = {f.name: f.mask for f in registers.BY_NAME["CTRL"].fields}
     assert commands == {"START": 1, "SAFE": 2, "CLEAR_FAULT": 4, "RESET": 8}
     state = {f.name: f.mask for f in registers.BY_NAME["STATUS"].fields}

@@ -1,0 +1,70 @@
+"""The command line: `rram COMMAND --board URL`.
+
+Exit codes: 0 the job succeeded, 1 it did not, 2 what was asked cannot be done, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import click
+from threadpoolctl import threadpool_limits
+
+from rram_host.cli.array_commands import info, program, read, vmm
+from rram_host.cli.common import report_error
+from rram_host.cli.flow_commands import demo, sample, train
+from rram_host.errors import InputError, RramError
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Without hardware: --board 'sim://?preset=taox_180nm&seed=7&state=chip.npz' is an "
+    "emulated board that keeps its cells in chip.npz between commands.",
+)
+@click.version_option(package_name="rram-bench")
+def cli() -> None:
+    r"""Form, program, read and multiply with an RRAM array; sample lattice fields on it.
+
+    \b
+    rram demo                                  the whole job, on an emulated board
+    rram info --board serial:///dev/ttyUSB0    who is there
+    rram COMMAND --help                        options and examples of a command
+    """
+
+
+for _command in (demo, info, program, read, vmm, sample, train):
+    cli.add_command(_command)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM leaves by way of every `with`, so that the rails are made safe."""
+    raise SystemExit(128 + signum)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `rram`: one clear line for every error, no traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    # Products of 32 x 32 matrices: BLAS threads would only wait for each other.
+    threadpool_limits(1)
+    try:
+        code = cli.main(args=arguments, standalone_mode=False)
+    except click.exceptions.Abort:
+        report_error("interrupted; the rails were made safe")
+        sys.exit(130)
+    except KeyboardInterrupt:
+        report_error("interrupted; the rails were made safe")
+        sys.exit(130)
+    except click.ClickException as error:
+        report_error(error.format_message())
+        sys.exit(2)
+    except InputError as error:
+        report_error(str(error))
+        sys.exit(2)
+    except RramError as error:
+        report_error(str(error))
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,272 @@
+"""Commands that need no torch: info, read, program, vmm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from rram_host.array.write_verify import ProgramReport, WriteVerifySettings
+from rram_host.cli.common import (
+    board_option,
+    emit,
+    json_option,
+    load_array,
+    out_option,
+    progress_bar,
+    run_folder,
+    say,
+)
+from rram_host.errors import InputError
+from rram_host.mapping.engine import ArrayEngine, Layout, exact
+from rram_host.mapping.matrix import check_weights
+from rram_host.mapping.schemes import SCHEMES, scheme
+from rram_host.records import plots
+from rram_host.session import Board, open_board
+from rram_host.units import microsiemens, seconds
+
+Array = npt.NDArray[np.float64]
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@board_option
+@json_option
+def info(board: str, as_json: bool) -> None:
+    r"""Say who is there: identity, contract, geometry, limits; then check the converters.
+
+    \b
+    rram info
+    rram info --board serial:///dev/ttyUSB0?baud=921600
+    """
+    with open_board(board) as opened:
+        values = opened.info()
+        test = opened.self_test()
+    values |= {"self_test_passed": test.passed, "self_test_faults": list(test.faults)}
+    emit(as_json, values)
+    for key, value in values.items():
+        say(as_json, f"{key:<28} {value}")
+    if not test.passed:
+        raise SystemExit(1)
+
+
+@click.command()
+@board_option
+@json_option
+@out_option
+@click.option("--average", default=4, show_default=True, help="Reads averaged per cell.")
+def read(board: str, as_json: bool, out: Path | None, average: int) -> None:
+    r"""Read the conductance of every cell.
+
+    \b
+    rram read --board 'sim://?seed=7&state=chip.npz' --out runs/read1
+    writes conductances.npy (siemens, rows x columns) and conductances.png
+    """
+    folder = run_folder("read", out, {"board": board, "average": average})
+    with open_board(board) as opened:
+        g = opened.array.read(average)
+        board_time_s = opened.board_time_s
+    values = {
+        "shape": list(g.shape),
+        "mean_siemens": float(g.mean()),
+        "min_siemens": float(g.min()),
+        "max_siemens": float(g.max()),
+        "board_time_s": board_time_s,
+        "conductances_siemens": g,
+    }
+    if folder:
+        np.save(folder.path / "conductances.npy", g)
+        plots.conductance_map(folder.path / "conductances.png", g)
+        folder.note(results={k: v for k, v in values.items() if k != "conductances_siemens"})
+    emit(as_json, values)
+    say(as_json, f"{g.shape[0]} x {g.shape[1]} cells in {seconds(board_time_s)} of board time")
+    say(
+        as_json,
+        f"mean {microsiemens(float(g.mean()))}, from {microsiemens(float(g.min()))} to "
+        f"{microsiemens(float(g.max()))}",
+    )
+
+
+def _report_values(report: ProgramReport, wall_s: float) -> dict[str, Any]:
+    error = report.error_siemens[report.asked]
+    return {
+        "cells": int(report.asked.sum()),
+        "converged": int(report.converged.sum()),
+        "share_converged": float(report.converged[report.asked].mean()) if error.size else 1.0,
+        "accept_siemens": report.accept_siemens,
+        "share_within_1p5_microsiemens": report.share_within(1.5e-6),
+        "error_std_siemens": float(error.std()) if error.size else 0.0,
+        "mean_pulses": report.mean_pulses,
+        "max_pulses": int(report.pulses.max()),
+        "failed_cells": report.failed,
+        "unformed_cells": np.argwhere(report.unformed).tolist(),
+        "rounds": report.rounds,
+        "transactions": report.transactions,
+        "words": report.words,
+        "board_time_s": report.board_time_s,
+        "wall_s": wall_s,
+    }
+
+
+def _say_report(as_json: bool, v: dict[str, Any]) -> None:
+    say(
+        as_json,
+        f"{v['converged']} of {v['cells']} cells converged within "
+        f"{microsiemens(v['accept_siemens'])} of their target; error std "
+        f"{microsiemens(v['error_std_siemens'])}",
+    )
+    say(
+        as_json,
+        f"mean {v['mean_pulses']:.2f} pulses a cell (at most {v['max_pulses']}), {v['rounds']} "
+        f"rounds, {v['transactions']} transactions of {v['words']} words, "
+        f"{seconds(v['board_time_s'])} of board time, {seconds(v['wall_s'])} of wall time",
+    )
+    for row, col in v["failed_cells"]:
+        say(as_json, f"not converged: row {row}, column {col}")
+
+
+def _program(board: Board, targets: Array, max_pulses: int) -> tuple[ProgramReport, dict[str, Any]]:
+    start = time.perf_counter()
+    with progress_bar("cells done") as advance:
+        settings = WriteVerifySettings(max_pulses=max_pulses)
+        report = board.array.program(targets, settings, advance)
+    return report, _report_values(report, time.perf_counter() - start)
+
+
+_max_pulses = click.option(
+    "--max-pulses", default=40, show_default=True, help="SET and RESET pulses a cell may get."
+)
+
+
+@click.command()
+@click.argument("targets", type=_FILE)
+@board_option
+@json_option
+@out_option
+@_max_pulses
+@click.option(
+    "--require",
+    default=0.99,
+    show_default=True,
+    type=click.FloatRange(0.0, 1.0),
+    help="Share of cells that must converge for the job to count as done (exit code 0).",
+)
+def program(
+    targets: Path, board: str, as_json: bool, out: Path | None, max_pulses: int, require: float
+) -> None:
+    r"""Write-verify cells to TARGETS, a .npy file of siemens, (rows, cols), NaN = leave alone.
+
+    Cells that are not formed are formed first. Cells that do not converge are listed.
+
+    \b
+    python -c "import numpy as np; np.save('t.npy', np.full((32, 32), 50e-6))"
+    rram program t.npy --board 'sim://?seed=7&state=chip.npz' --out runs/p1
+    """
+    wanted = load_array(targets, "targets")
+    settings = {"board": board, "targets": targets, "max_pulses": max_pulses}
+    folder = run_folder("program", out, settings)
+    with open_board(board) as opened:
+        report, values = _program(opened, wanted, max_pulses)
+    if folder:
+        folder.save(
+            "array",
+            targets_siemens=report.targets_siemens,
+            measured_siemens=report.measured_siemens,
+            pulses=report.pulses,
+            form_pulses=report.form_pulses,
+            converged=report.converged,
+        )
+        if report.asked.any():
+            path = folder.path / "array.png"
+            plots.programming(path, report.targets_siemens, report.measured_siemens, report.pulses)
+        folder.note(results=values)
+    emit(as_json, values)
+    _say_report(as_json, values)
+    if values["share_converged"] < require:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("weights", type=_FILE)
+@click.argument("inputs", type=_FILE)
+@board_option
+@json_option
+@out_option
+@_max_pulses
+@click.option(
+    "--scheme",
+    "scheme_name",
+    default="single",
+    show_default=True,
+    type=click.Choice(sorted(SCHEMES)),
+    help="One cell a weight against a 50 µS reference, or two cells driven with opposite signs.",
+)
+def vmm(
+    weights: Path,
+    inputs: Path,
+    board: str,
+    as_json: bool,
+    out: Path | None,
+    max_pulses: int,
+    scheme_name: str,
+) -> None:
+    r"""Program WEIGHTS (rows, cols), then multiply INPUTS (n, cols) with them: y = W x.
+
+    Both are .npy files. With --out, DIR/outputs.npy holds y, (n, rows).
+
+    \b
+    rram vmm W.npy X.npy --board 'sim://?seed=7' --out runs/v1
+    """
+    matrix = check_weights(load_array(weights, "weights"))
+    x = load_array(inputs, "inputs")
+    if x.ndim != 2 or x.shape[1] != matrix.shape[1] or not len(x):
+        raise InputError(
+            f"inputs have shape {x.shape}; weights of shape {matrix.shape} need (n, "
+            f"{matrix.shape[1]})"
+        )
+    if not np.isfinite(x).all():
+        raise InputError(f"inputs: {(~np.isfinite(x)).sum()} entries are not finite")
+    settings = {"board": board, "weights": weights, "inputs": inputs, "scheme": scheme_name}
+    folder = run_folder("vmm", out, settings)
+    with open_board(board) as opened:
+        layout = Layout.of({"weights": matrix}, scheme(scheme_name), opened.array.shape)
+        report, values = _program(opened, layout.targets(), max_pulses)
+        measured = opened.array.read(16)
+        engine = ArrayEngine(opened.array, layout, opened.spec.read_voltage_v)
+        start, board_start = time.perf_counter(), opened.board_time_s
+        with engine.probing():
+            engine.multiply("weights", x[:4096])
+        y = engine.multiply("weights", x)
+        wall_s, board_s = time.perf_counter() - start, opened.board_time_s - board_start
+    wanted = x @ matrix.T
+    programmed = exact(layout, measured)("weights", x)
+    rms = float(np.sqrt((wanted**2).mean())) or 1.0
+    values = {
+        "programming": values,
+        "products": len(x),
+        "rms_output": rms,
+        "relative_rms_error": float(np.sqrt(((y - wanted) ** 2).mean())) / rms,
+        "relative_rms_error_of_read_back_weights": float(np.sqrt(((y - programmed) ** 2).mean()))
+        / rms,
+        "saturated_conversions": engine.saturated,
+        "board_time_s": board_s,
+        "wall_s": wall_s,
+    }
+    if folder:
+        np.save(folder.path / "outputs.npy", y)
+        plots.products(folder.path / "products.png", wanted, y, f"{len(x)} products, y = W x")
+        folder.note(results=values)
+    emit(as_json, values)
+    _say_report(as_json, values["programming"])
+    say(
+        as_json,
+        f"{len(x)} products in {seconds(board_s)} of board time, {seconds(wall_s)} of wall time: "
+        f"rms error {100 * values['relative_rms_error']:.2f} % of rms output against W, "
+        f"{100 * values['relative_rms_error_of_read_back_weights']:.2f} % against W as read back",
+    )
+    if report.failed and len(report.failed) > 0.01 * int(report.asked.sum()):
+        raise SystemExit(1)

@@ -1,0 +1,161 @@
+"""What all commands share: options, progress, output as text or JSON, files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from rram_host.errors import InputError
+from rram_host.records.run_folder import RunFolder, plain
+
+DEFAULT_BOARD = "sim://?preset=taox_180nm"
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_messages = Console(stderr=True, highlight=False)
+
+
+def report_error(message: str) -> None:
+    """One line on stderr."""
+    click.echo("rram: " + " ".join(message.split()), err=True)
+
+
+def say(as_json: bool, text: str) -> None:
+    """A line for people; nothing in JSON mode."""
+    if not as_json:
+        click.echo(text)
+
+
+def emit(as_json: bool, values: Mapping[str, Any]) -> None:
+    """The one JSON object, in JSON mode."""
+    if as_json:
+        click.echo(json.dumps(plain(values)))
+
+
+def board_option(function: Function) -> Function:
+    """--board URL."""
+    return click.option(
+        "--board",
+        default=DEFAULT_BOARD,
+        show_default=True,
+        metavar="URL",
+        help="Which board: sim://?preset=NAME&seed=N&state=FILE, "
+        "serial:///dev/ttyUSB0?baud=921600, socket://HOST:PORT, mmio://0x43C00000.",
+    )(function)
+
+
+def json_option(function: Function) -> Function:
+    """--json."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."
+    )(function)
+
+
+def out_option(function: Function) -> Function:
+    """--out DIR."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Record data, settings and pictures in this folder (made if missing).",
+    )(function)
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr that goes away when done; quiet where stderr is no terminal."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=_messages,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class BarObserver:
+    """Tells of the steps of a job: a bar while one runs, a line when it has ended."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._bar = Progress(
+            TextColumn("{task.description:<26}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=_messages,
+            transient=True,
+        )
+        self._bar.start()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def begin(self, name: str) -> Callable[[int, int], None]:
+        """Show a bar."""
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
+        task = self._bar.add_task(name, total=None)
+        return lambda done, total: self._bar.update(task, completed=done, total=total)
+
+    def end(self, name: str, wall_s: float, board_s: float, note: str) -> None:
+        """Print the step with its times."""
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
+        if not self._as_json:
+            line = f"{name:<26} {wall_s:8.2f} s wall {board_s:10.4f} s board   {note}"
+            self._bar.console.print(line, markup=False, soft_wrap=True)
+
+
+def load_array(path: Path, what: str) -> npt.NDArray[np.float64]:
+    """Read an array of numbers from a .npy file.
+
+    Raises:
+        InputError: no such file, not a .npy file, or not real numbers.
+    """
+    try:
+        values = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{what}: no file {path}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{what}: {path} is not a .npy file of numbers ({error})") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise InputError(f"{what}: {path} does not hold an array of real numbers")
+    return values.astype(np.float64)
+
+
+def run_folder(kind: str, out: Path | None, settings: Mapping[str, Any]) -> RunFolder | None:
+    """The folder to record into, where one was asked for; checked before anything happens.
+
+    The command's context closes it and notes how the command ended.
+    """
+    if out is None:
+        return None
+    return click.get_current_context().with_resource(RunFolder(out, kind, settings))
+
+
+def need_torch() -> None:
+    """Refuse plainly where the flow extra is not installed."""
+    try:
+        import torch
+    except ImportError:
+        raise InputError("this command needs PyTorch: pip install 'rram-bench[flow]'") from None
+    torch.set_num_threads(1)  # matrices are small: threads would only wait for each other

@@ -1,0 +1,259 @@
+"""Commands that need torch: demo, sample, train."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from rram_host.cli.common import (
+    DEFAULT_BOARD,
+    BarObserver,
+    board_option,
+    emit,
+    json_option,
+    need_torch,
+    out_option,
+    progress_bar,
+    run_folder,
+    say,
+)
+from rram_host.errors import InputError
+
+if TYPE_CHECKING:
+    from rram_host.flows.training import TrainLog
+
+
+def _pm(pair: tuple[float, float], digits: int = 5) -> str:
+    return f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="observables, with errors that account for autocorrelation")
+    for name in ("", "exact", "flow on the array", "dev.", "tau", "HMC", "dev.", "tau"):
+        table.add_column(name, justify="right" if name else "left")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['exact']:.7f}" if row["exact"] is not None else "unknown",
+            _pm(row["array"]),
+            f"{row['array_sigma']:+.1f} σ",
+            _pm(row["array_tau"], 2),
+            _pm(row["hmc"]),
+            f"{row['hmc_sigma']:+.1f} σ",
+            _pm(row["hmc_tau"], 2),
+        )
+    Console(width=120).print(table)
+
+
+def _print_quality(array: dict[str, float], software: dict[str, float] | None) -> None:
+    names = {"array": array} | ({"software": software} if software else {})
+    for name, q in names.items():
+        click.echo(
+            f"{name:<9} N {int(q['n'])}: ESS {q['ess']:.4f}, acceptance {q['acceptance']:.4f}, "
+            f"std(log w) {q['std_log_w']:.3f}, longest rejection {int(q['longest_rejection'])}, "
+            f"log Z {q['log_z']:.5f} ± {q['log_z_error']:.5f}"
+        )
+
+
+@click.command()
+@board_option
+@json_option
+@out_option
+@click.option("--model", default="phi4_L4", show_default=True, help="A shipped flow, or a file.")
+@click.option("-n", "n", default=32_768, show_default=True, help="Configurations to draw.")
+@click.option("--seed", default=7, show_default=True, help="Seed of draws and of accept-reject.")
+def demo(board: str, as_json: bool, out: Path | None, model: str, n: int, seed: int) -> None:
+    r"""The main job: a trained flow onto the array, lattice configurations out of it, exact.
+
+    Opens and tests the board, forms the array, programs the flow's matrices by write-verify, reads
+    them back, compares products, draws phi^4 configurations whose matrix products all run on the
+    array, makes them exact with Metropolis-Hastings, and prints observables against exact values.
+    Leaves a run folder under runs/ with data, settings, seed and pictures.
+
+    \b
+    rram demo
+    rram demo --board 'sim://?preset=taox_180nm&seed=3' --out runs/seed3
+    """
+    need_torch()
+    from rram_host.experiments import demo as job
+    from rram_host.experiments.sample_lattice import SamplePlan
+
+    plan = job.DemoPlan(model=model, sample=SamplePlan(n=n, seed=seed))
+    folder = click.get_current_context().with_resource(job.folder_for(board, plan, out))
+    with closing(BarObserver(as_json)) as observer:
+        results = job.run(board, plan, observer, folder)
+    emit(as_json, {"folder": folder.path, **results})
+    if as_json:
+        return
+    _print_quality(results["array_flow"], results["software_flow"])
+    if results["exact"]:
+        click.echo(f"{'exact':<9} log Z {results['exact']['log Z']:.7f}")
+    _print_table(results["observables"])
+    click.echo(f"run folder: {folder.path}")
+
+
+@click.command()
+@board_option
+@json_option
+@out_option
+@click.option("--model", default="phi4_L4", show_default=True, help="A shipped flow, or a file.")
+@click.option("-n", "n", default=32_768, show_default=True, help="Configurations to draw.")
+@click.option("--seed", default=7, show_default=True, help="Seed of draws and of accept-reject.")
+@click.option("--batch", default=4096, show_default=True, help="Configurations drawn together.")
+@click.option(
+    "--lora-steps", default=300, show_default=True, help="Steps of LoRA compensation; 0 for none."
+)
+@click.option("--scheme", default="single", show_default=True, help="single or differential.")
+def sample(
+    board: str,
+    as_json: bool,
+    out: Path | None,
+    model: str,
+    n: int,
+    seed: int,
+    batch: int,
+    lora_steps: int,
+    scheme: str,
+) -> None:
+    r"""Draw configurations with a flow on the array, and make them exact.
+
+    \b
+    rram sample --model phi4_L4 --board 'sim://?seed=7' -n 8192 --json
+    With --out, samples.npz holds phi, log_q, log_w, the chain's indices and accepted flags.
+    """
+    need_torch()
+    from rram_host.experiments import sample_lattice as lattice
+    from rram_host.flows import checkpoint
+    from rram_host.session import open_board
+
+    plan = lattice.SamplePlan(n=n, batch=batch, seed=seed, lora_steps=lora_steps, scheme=scheme)
+    path = checkpoint.resolve(model)
+    loaded = checkpoint.load(path)
+    folder = run_folder("sample", out, {"board": board, "model": path, **asdict(plan)})
+    start = time.perf_counter()
+    with open_board(board) as opened:
+        with progress_bar("program") as advance:
+            deployment = lattice.program_flow(opened, loaded, plan, advance)
+        with progress_bar("LoRA compensation") as advance:
+            twin = lattice.compensate(
+                loaded, deployment, plan, lambda log: advance(log.step, plan.lora_steps)
+            )
+        deployed = lattice.deploy(twin, deployment, plan)
+        with progress_bar("draw") as advance:
+            batches = lattice.draw(deployed.flow, loaded.action, plan)
+            draws = lattice.collect(batches, plan, advance)
+        board_time_s = opened.board_time_s
+    chain = lattice.metropolis(draws, plan)
+    values = lattice.series(draws.phi)
+    estimates = lattice.estimate({name: v[chain.indices] for name, v in values.items()})
+    results: dict[str, Any] = {
+        **lattice.quality(draws, chain),
+        "n": n,
+        "observables": estimates,
+        "exact": lattice.exact_values(loaded.action, deployed.flow.settings.shape),
+        "saturated_conversions": deployed.engine.saturated,
+        "failed_cells": deployment.report.failed,
+        "board_time_s": board_time_s,
+        "wall_s": time.perf_counter() - start,
+    }
+    if folder:
+        folder.save(
+            "samples",
+            phi=draws.phi,
+            log_q=draws.log_q,
+            log_w=draws.log_w,
+            chain=chain.indices,
+            accepted=chain.accepted,
+        )
+        folder.note(results=results)
+    emit(as_json, results)
+    if as_json:
+        return
+    _print_quality(results, None)
+    for name, found in estimates.items():
+        click.echo(
+            f"{name:<6} {found['mean']:.5f} ± {found['error']:.5f}   tau {found['tau']:.2f} ± "
+            f"{found['tau_error']:.2f}"
+        )
+
+
+@click.command()
+@json_option
+@click.option("--preset", default="phi4_L4", show_default=True, help="Settings to train with.")
+@click.option("--steps", type=click.IntRange(1), help="Optimiser steps; default of the preset.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of everything; default of the preset.")
+@click.option("--lam", type=float, help="Coupling lambda; default of the preset.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/train"),
+    show_default=True,
+    metavar="DIR",
+    help="Where NAME.safetensors and NAME.log.csv are written.",
+)
+@click.option(
+    "--board",
+    metavar="URL",
+    help=f"Also deploy the trained flow on this board and say its ESS there, e.g. {DEFAULT_BOARD}.",
+)
+def train(
+    as_json: bool,
+    preset: str,
+    steps: int | None,
+    seed: int | None,
+    lam: float | None,
+    out: Path,
+    board: str | None,
+) -> None:
+    r"""Train a flow in software; its weights are reproducible from the seed.
+
+    \b
+    rram train --preset phi4_L4 --out runs/train      about four minutes on one core
+    rram sample --model runs/train/phi4_L4.safetensors
+    """
+    need_torch()
+    from rram_host.flows import ship
+
+    chosen = ship.configure(preset, steps=steps, seed=seed, lam=lam)
+    total = chosen[1].steps
+    with progress_bar("train") as advance:
+
+        def show(log: TrainLog) -> None:
+            advance(log.step, total)
+
+        try:
+            measured = ship.ship(preset, out, chosen, show)
+        except OSError as error:
+            raise InputError(f"cannot write into {out}: {error}") from None
+    path = out / f"{preset}.safetensors"
+    results: dict[str, Any] = {"file": path, **measured}
+    if board:
+        results["array"] = _on_board(path, board)
+    emit(as_json, results)
+    if as_json:
+        return
+    _print_quality(
+        {**measured, "n": measured["samples"]} if not board else results["array"],
+        {**measured, "n": measured["samples"]} if board else None,
+    )
+    say(as_json, f"written: {path}")
+
+
+def _on_board(path: Path, board: str) -> dict[str, float]:
+    from rram_host.experiments import sample_lattice as lattice
+    from rram_host.flows import checkpoint
+    from rram_host.session import open_board
+
+    plan, loaded = lattice.SamplePlan(), checkpoint.load(path)
+    with open_board(board) as opened:
+        deployment = lattice.program_flow(opened, loaded, plan)
+        deployed = lattice.deploy(lattice.compensate(loaded, deployment, plan), deployment, plan)
+        draws = lattice.collect(lattice.draw(deployed.flow, loaded.action, plan), plan)
+    return lattice.quality(draws, lattice.metropolis(draws, plan))

@@ -1,0 +1,1 @@
+"""One file per experiment: a frozen plan, and functions that run it on an open board."""

@@ -1,0 +1,1 @@
+"""Normalizing flows for lattice fields: couplings, training, sampling, checkpoints."""

@@ -1,0 +1,56 @@
+"""Settings of a coupling flow, checked when made."""
+
+from dataclasses import dataclass
+
+from rram_host.errors import InputError
+
+__all__ = ["FlowSettings"]
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """Size and starting point of a `CouplingFlow`.
+
+    Attributes:
+        shape: lattice (L0, L1), both even.
+        hidden: width of the shared conditioner.
+        steps: coupling steps, even and odd sites in turn.
+        lora_rank: rank of the correction beside each of the three products; 0 for none.
+        prior_width: starting standard deviation of the prior, in units of phi; trained.
+        seed: of the initial weights.
+
+    Raises:
+        InputError: for a value out of range.
+    """
+
+    shape: tuple[int, int] = (4, 4)
+    hidden: int = 32
+    steps: int = 12
+    lora_rank: int = 1
+    prior_width: float = 0.45
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))  # JSON gives a list
+        if len(self.shape) != 2 or any(n < 2 or n % 2 for n in self.shape):
+            raise InputError(f"shape must be two even lengths >= 2, got {self.shape}")
+        if self.hidden < 1:
+            raise InputError(f"hidden must be >= 1, got {self.hidden}")
+        if self.steps < 2:
+            raise InputError(f"steps must be >= 2 (every site moves once), got {self.steps}")
+        if not 0 <= self.lora_rank <= min(self.hidden, self.half_volume):
+            raise InputError(
+                f"lora_rank must be 0..{min(self.hidden, self.half_volume)}, got {self.lora_rank}"
+            )
+        if not self.prior_width > 0.0:
+            raise InputError(f"prior_width must be > 0, got {self.prior_width}")
+
+    @property
+    def volume(self) -> int:
+        """Number of sites V = L0 L1."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def half_volume(self) -> int:
+        """Number of sites of one colour, V / 2: the length of a frozen vector."""
+        return self.volume // 2

@@ -1,0 +1,1 @@
+"""Lattice field theory alone: actions, hybrid Monte Carlo, Metropolis, observables, errors."""
