@@ -203,7 +203,7 @@ class EmulatedBoard:
 
     def _load(self, path: Path) -> None:
         try:
-            with np.load(path, allow_pickle=False) as saved:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
                 meta = json.loads(str(saved["meta"]))
                 cells = {key: saved[key] for key in saved.files if key != "meta"}
             preset, seed, cycles, rng = (meta[k] for k in ("preset", "seed", "cycles", "rng"))
@@ -226,6 +226,7 @@ class EmulatedBoard:
         self.clock.cycles = int(cycles)
         self._rng.bit_generator.state = rng
         self.bench.cells.restore(cells)
+        self._show_clock(0)
 
 
 def open_url(url: str) -> EmulatedBoard:

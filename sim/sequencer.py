@@ -221,18 +221,17 @@ class Sequencer:
         Limits are in 5 V / 65536, so a code counts by the full scale of its channel.
         """
         dac = self.bench.dacs[chip]
-        gain = data & 0x07FF if addr == dac80508.GAIN else dac.gain
-        latches = addr == dac80508.TRIGGER and data & dac80508.TRIGGER_LDAC
-        for channel in range(dac80508.N_CHANNELS):
-            broadcast = addr == dac80508.BRDCAST and dac.sync >> (8 + channel) & 1
-            if addr == dac80508.DAC0 + channel or broadcast:
-                code = data
-            elif addr == dac80508.GAIN:
-                code = max(dac.buffer[channel], dac.active[channel])
-            elif latches and dac.sync >> channel & 1:
-                code = dac.buffer[channel]
-            else:
-                continue
+        if addr >= dac80508.DAC0:
+            reached = [(addr - dac80508.DAC0, data, dac.gain)]
+        elif addr == dac80508.BRDCAST:
+            listening = (c for c in range(dac80508.N_CHANNELS) if dac.sync >> (8 + c) & 1)
+            reached = [(channel, data, dac.gain) for channel in listening]
+        elif addr == dac80508.GAIN:
+            highest = map(max, dac.buffer, dac.active)
+            reached = [(channel, code, data & 0x07FF) for channel, code in enumerate(highest)]
+        else:
+            return
+        for channel, code, gain in reached:
             line = chip * dac80508.N_CHANNELS + channel
             if code * dac.full_scale_v(channel, gain) > run.limits[line] * 5.0:
                 raise ProgramFault(Fault.LIMIT, line)

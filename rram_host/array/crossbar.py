@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from rram_host.array.compensation import reset_bl_volts, row_factor
+from rram_host.array.products import (
+    Products,
+    check_rows,
+    check_voltages,
+    expected_range,
+    multiply,
+)
 from rram_host.array.pulses import ArrayProgram, reset_train, set_train
 from rram_host.array.write_verify import (
+    FormReport,
     ProgramReport,
     ResponseModel,
     WriteVerifySettings,
@@ -19,7 +26,7 @@ from rram_host.array.write_verify import (
 from rram_host.board import readout
 from rram_host.board.core import BoardCore
 from rram_host.board.limits import array_of
-from rram_host.board.sequencer import MAX_RESULTS, MAX_TABLE_CODES
+from rram_host.board.sequencer import MAX_RESULTS
 from rram_host.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -28,24 +35,6 @@ Progress = Callable[[int, int], None]
 
 CELL_RANGE = 2  # 20 uA: one cell of 110 uS at 0.1 V, with the amplifier's offset
 PRISTINE_SIEMENS = 1e-6
-ZERO_READS = 16
-
-
-@dataclass(frozen=True)
-class Products:
-    """A batch of products with what is needed to judge it.
-
-    Attributes:
-        currents_a: amperes out of the source lines, (n, rows).
-        tia_range: range used.
-        lsb_a: current of one ADC code after compensation, (rows,).
-        saturated: conversions at the end of the range.
-    """
-
-    currents_a: Array
-    tia_range: int
-    lsb_a: Array
-    saturated: int
 
 
 class Crossbar:
@@ -78,9 +67,15 @@ class Crossbar:
         """
         if average < 1:
             raise InputError(f"average {average} must be at least 1")
-        program = ArrayProgram(self.spec)
-        self._add_read(program, average)
-        return self._conductances(self._core.driver.run(program.asm, program.table), average)
+        # What one program's results hold; a longer average is several programs.
+        most = MAX_RESULTS // (2 * self.spec.cols * self.spec.selects * self.spec.adcs)
+        parts = [most] * (average // most) + [average % most] * (average % most > 0)
+        words = []
+        for part in parts:
+            program = ArrayProgram(self.spec)
+            self._add_read(program, part)
+            words.append(self._core.driver.run(program.asm, program.table))
+        return self._conductances(np.concatenate(words), average)
 
     def _read_vectors(self) -> Array:
         step = np.eye(self.spec.cols) * self.spec.read_voltage_v
@@ -96,13 +91,16 @@ class Crossbar:
         self._effective = ((plus - minus) / (2 * self.spec.read_voltage_v)).T
         return self._effective * self._row_factor()[:, None]
 
-    def _row_factor(self) -> Array:
+    def _known(self) -> Array:
+        """The last whole read, before row compensation; read now where there is none."""
         if self._effective is None:
             self.read()
-        effective = self._effective
-        if effective is None:
+        if self._effective is None:
             raise InputError("the array has not been read")
-        return row_factor(effective.sum(1), self.spec.mux_r_on_ohm)
+        return self._effective
+
+    def _row_factor(self) -> Array:
+        return row_factor(self._known().sum(1), self.spec.mux_r_on_ohm)
 
     # ---- multiply ---------------------------------------------------------------------------
 
@@ -137,71 +135,12 @@ class Crossbar:
             tia_range: 0 (least sensitive) to 3; default from the expected current.
             calibrate: as in `vmm`.
         """
-        volts = self._check_voltages(voltages)
-        wanted = self._check_rows(rows)
-        factor = self._row_factor()[wanted]
+        volts, wanted = check_voltages(voltages, self.spec), check_rows(rows, self.spec)
+        effective = self._known()
         if tia_range is None:
-            tia_range = self._expected_range(volts, wanted)
+            tia_range = expected_range(self.spec, volts, effective[wanted])
         readout.check_range(tia_range)
-        parts, saturated = [], 0
-        for chunk in np.split(volts, range(self._chunk(wanted), len(volts), self._chunk(wanted))):
-            amperes, ends = self._multiply(chunk, wanted, tia_range, calibrate)
-            parts.append(amperes)
-            saturated += ends
-        currents = np.concatenate(parts)
-        if calibrate:
-            currents *= factor
-        lsb = self.spec.current_lsb_a(tia_range) * (factor if calibrate else np.ones_like(factor))
-        return Products(currents, tia_range, lsb, saturated)
-
-    def _chunk(self, rows: npt.NDArray[np.int64]) -> int:
-        """Vectors that one program can take."""
-        results = len(readout.selects_for(self.spec, rows)) * self.spec.adcs
-        return min(MAX_TABLE_CODES // self.spec.cols, MAX_RESULTS // results) - ZERO_READS
-
-    def _multiply(
-        self, volts: Array, rows: npt.NDArray[np.int64], tia_range: int, calibrate: bool
-    ) -> tuple[Array, int]:
-        zeros = ZERO_READS if calibrate else 0
-        program = ArrayProgram(self.spec)
-        program.read(np.pad(volts, ((zeros, 0), (0, 0))), rows, tia_range)
-        words = self._core.driver.run(program.asm, program.table)
-        amperes, saturated = readout.currents(words, self.spec, rows, tia_range)
-        if calibrate:
-            return amperes[zeros:] - amperes[:zeros].mean(0), saturated
-        return amperes, saturated
-
-    def _expected_range(self, volts: Array, rows: npt.NDArray[np.int64]) -> int:
-        self._row_factor()
-        effective = self._effective
-        if effective is None:
-            return 0
-        mine = np.maximum(effective[rows], 0.0)
-        largest = float(np.abs(volts @ mine.T).max(initial=0.0))
-        return readout.choose_range(self.spec, largest, float(mine.sum(1).max(initial=0.0)))
-
-    def _check_voltages(self, voltages: npt.ArrayLike) -> Array:
-        volts = array_of(voltages, "input voltages")
-        if volts.ndim != 2 or volts.shape[1] != self.spec.cols or not len(volts):
-            raise InputError(
-                f"input voltages have shape {volts.shape}, expected (n, {self.spec.cols})"
-            )
-        if not np.isfinite(volts).all():
-            raise InputError(f"input voltages: {(~np.isfinite(volts)).sum()} are not finite")
-        worst = float(np.abs(volts).max())
-        if worst > self.spec.read_voltage_v * (1 + 1e-9):
-            raise InputError(
-                f"input voltage {worst:.4g} V is beyond +-{self.spec.read_voltage_v} V (read limit)"
-            )
-        return volts
-
-    def _check_rows(self, rows: npt.ArrayLike | None) -> npt.NDArray[np.int64]:
-        if rows is None:
-            return np.arange(self.spec.rows)
-        wanted = np.atleast_1d(np.asarray(rows, dtype=np.int64))
-        if wanted.size == 0 or wanted.min() < 0 or wanted.max() >= self.spec.rows:
-            raise InputError(f"rows {wanted.tolist()} are outside 0..{self.spec.rows - 1}")
-        return wanted
+        return multiply(self._core, volts, wanted, tia_range, self._row_factor(), calibrate)
 
     # ---- form, set, reset -------------------------------------------------------------------
 
@@ -393,20 +332,3 @@ class Crossbar:
             model.learn(down, reset_v, g, after, is_set=False)
             pulses += todo
             g, rounds = after, rounds + 1
-
-
-@dataclass(frozen=True)
-class FormReport:
-    """What came of forming; arrays (rows, cols).
-
-    Attributes:
-        measured_siemens: conductance after the last step.
-        pulses: forming pulses given.
-        unformed: cells that never formed.
-        shorted: cells above 1.5 times the chip's window.
-    """
-
-    measured_siemens: Array
-    pulses: npt.NDArray[np.int64]
-    unformed: Mask
-    shorted: Mask

@@ -115,6 +115,23 @@ class ProgramReport:
         return float(self.pulses[self.asked].mean()) if self.asked.any() else 0.0
 
 
+@dataclass(frozen=True)
+class FormReport:
+    """What came of forming; arrays (rows, cols).
+
+    Attributes:
+        measured_siemens: conductance after the last step.
+        pulses: forming pulses given.
+        unformed: cells that never formed.
+        shorted: cells above 1.5 times the chip's window.
+    """
+
+    measured_siemens: Array
+    pulses: npt.NDArray[np.int64]
+    unformed: Mask
+    shorted: Mask
+
+
 class ResponseModel:
     """What is known of each cell's response; arrays (rows, cols).
 

@@ -27,7 +27,6 @@ class Traffic:
     transactions: int = 0
     words: int = 0
     programs: int = 0
-    pulses: int = 0
     cycles: int = 0
 
     @property

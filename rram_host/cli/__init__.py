@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from rram_host.cli.array_commands import info, program, read, vmm
 from rram_host.cli.common import report_error
 from rram_host.cli.flow_commands import demo, sample, train
-from rram_host.errors import InputError, RramError
+from rram_host.errors import ContractError, InputError, RramError
 
 
 @click.group(
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         report_error(error.format_message())
         sys.exit(2)
-    except InputError as error:
+    except (InputError, ContractError) as error:
         report_error(str(error))
         sys.exit(2)
     except RramError as error:

@@ -98,7 +98,7 @@ def _on_board(
     with steps("put the flow on the array") as step:
         deployed = lattice.deploy(twin, deployment, plan.sample)
         step.note = f"log q checked to {deployed.density_error_nats:.1e} nats"
-    compared = _compare(deployed.engine, deployment, plan, steps, folder)
+    compared = _compare(deployment, plan, steps, folder)
     sampled = _sample(deployed, loaded, plan, steps, folder)
     return {**_programming(deployment), "products": compared, **sampled}
 
@@ -141,9 +141,11 @@ def _programming(deployment: Deployment) -> dict[str, Any]:
 
 
 def _compare(
-    engine: ArrayEngine, deployment: Deployment, plan: DemoPlan, steps: Steps, folder: RunFolder
+    deployment: Deployment, plan: DemoPlan, steps: Steps, folder: RunFolder
 ) -> dict[str, Any]:
     """Products through the array against exact products of the weights as read back."""
+    board = deployment.board
+    engine = ArrayEngine(board.array, deployment.layout, board.spec.read_voltage_v)
     multiply = exact(deployment.layout, deployment.measured_siemens)
     wanted = exact(deployment.layout, deployment.layout.targets())
     rng = np.random.default_rng(plan.sample.seed)
@@ -152,13 +154,18 @@ def _compare(
         for number, (name, matrix) in enumerate(deployment.layout.matrices.items()):
             columns = matrix.conductances_siemens.shape[1] // matrix.scheme.cells_per_weight
             inputs = rng.uniform(-1.0, 1.0, (plan.products, columns))
+            with engine.probing():
+                engine.multiply(name, inputs)
             read, reference = engine.multiply(name, inputs), multiply(name, inputs)
             found[name] = _errors(read, reference, wanted(name, inputs))
             path = folder.path / f"products_{name}.png"
             plots.products(path, reference, read, f"{name}: {plan.products} vectors")
             step.advance(number + 1, len(deployment.layout.matrices))
         worst = max(entry["relative_to_read_back"] for entry in found.values())
-        step.note = f"{plan.products} vectors a matrix, rms error at most {100 * worst:.2f} %"
+        step.note = (
+            f"{plan.products} random vectors a matrix, rms error at most {100 * worst:.1f} % of "
+            "rms product"
+        )
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -54,31 +55,62 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _keep_earlier(path: Path) -> None:
+    """Move a finished or dead run out of the way, into PATH/earlier-N. Nothing is lost."""
+    record = path / "run.json"
+    if not record.exists():
+        return
+    try:
+        earlier = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        earlier = {}
+    if earlier.get("status") == "running" and _alive(earlier.get("process")):
+        raise InputError(f"a run of process {earlier['process']} is still writing into {path}")
+    number = 1
+    while (path / f"earlier-{number}").exists():
+        number += 1
+    files = [entry for entry in path.iterdir() if not entry.name.startswith("earlier-")]
+    kept = path / f"earlier-{number}"
+    kept.mkdir()
+    for entry in files:
+        entry.rename(kept / entry.name)
+
+
+def _alive(process: object) -> bool:
+    try:
+        os.kill(int(str(process)), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 class RunFolder:
     """A folder that a run writes into, as a context manager that notes how the run ended.
 
     run.json is rewritten whole, so it is never half-written.
 
     Args:
-        path: where; made if missing. A folder that holds a run already is refused.
+        path: where; made if missing. An earlier run in it is kept, in a folder of its own inside.
         kind: what ran ("demo", "program", ...).
         settings: everything needed to run it again.
 
     Raises:
-        InputError: the folder cannot be written, or holds a run already.
+        InputError: the folder cannot be written, or a run in it is still going on.
     """
 
     def __init__(self, path: Path, kind: str, settings: Mapping[str, Any]) -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if (path / "run.json").exists():
-                raise InputError(f"{path} holds a run already; choose another folder")
-        except (OSError, FileExistsError) as error:
+            _keep_earlier(path)
+        except OSError as error:
             raise InputError(f"cannot write into {path}: {error}") from None
         self._record: dict[str, Any] = {
             "kind": kind,
             "status": "running",
+            "process": os.getpid(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "settings": plain(settings),
             "versions": versions(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,8 @@ def _section(raw: dict[str, object], section: str, kind: type, where: str) -> di
             raise InputError(f"preset {where}: {section}.{key} needs value and source")
         value = item["value"]
         signed = key.endswith("mean_siemens_per_decade")
-        if not isinstance(value, int | float) or (value < 0 and not signed):
+        number = isinstance(value, int | float) and math.isfinite(value)
+        if not number or (value < 0 and not signed):
             raise InputError(f"preset {where}: {section}.{key} = {value!r} must be 0 or more")
         values[key] = float(value)
     return values

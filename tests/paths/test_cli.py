@@ -9,9 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
+from firmware_bridge.server import PtyServer
+from sim import EmulatedBoard
 
 COMMANDS = ("demo", "info", "program", "vmm", "read", "sample", "train")
 IDEAL = "sim://?preset=ideal&seed=3"
@@ -187,11 +191,36 @@ def test_bad_input_is_one_clear_line_and_exit_code_two(targets: Path, tmp_path: 
     refused(rram("shake"), "shake")
 
 
-def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path):
-    assert rram("read", "--board", IDEAL, "--out", tmp_path / "r").returncode == 0
-    refused(rram("read", "--board", IDEAL, "--out", tmp_path / "r"), "holds a run already")
+def test_an_earlier_run_in_the_same_folder_is_kept(tmp_path: Path):
+    out = tmp_path / "r"
+    assert rram("read", "--board", IDEAL, "--out", out).returncode == 0
+    first = (out / "run.json").read_text()
+    assert rram("read", "--board", IDEAL, "--out", out).returncode == 0
+    assert (out / "earlier-1" / "run.json").read_text() == first
+    assert (out / "earlier-1" / "conductances.npy").exists()
+    assert (out / "conductances.npy").exists()
+    (out / "run.json").write_text(json.dumps({"status": "running", "process": os.getpid()}))
+    refused(rram("read", "--board", IDEAL, "--out", out), "still writing")
     (tmp_path / "file").write_text("")
     refused(rram("read", "--board", IDEAL, "--out", tmp_path / "file"), "file")
+
+
+class OtherContract(EmulatedBoard):
+    """A board whose gateware is of another version."""
+
+    def read(self, address: int, count: int) -> Any:
+        words = super().read(address, count)
+        if address <= 4 < address + 4 * count:
+            words[(4 - address) // 4] ^= 1
+        return words
+
+
+def test_a_board_of_another_contract_is_refused_and_left_alone():
+    board = OtherContract(preset="ideal")
+    with PtyServer(board) as server:
+        refused(rram("read", "--board", f"serial://{server.path}"), "contract 0x", "versions")
+    assert not board.truth.pulses.any()
+    assert board.truth.rails_v["WL0"] == 0.0 and np.isnan(board.truth.rails_v["SL0"])
 
 
 def test_a_port_that_is_not_there_is_said_plainly():
@@ -224,3 +253,20 @@ def test_ctrl_c_leaves_the_rails_safe_and_the_record_whole(
     assert json.loads((tmp_path / "d" / "run.json").read_text())["status"] == "interrupted"
     # The state is saved by closing the board, after its safe program has run.
     assert (tmp_path / "chip.npz").exists()
+
+
+def test_the_base_install_programs_an_array_without_torch(targets: Path):
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from rram_host.cli import main\n"
+        f"main(['program', {str(targets)!r}, '--board', {IDEAL!r}, '--json'])"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert the_json(done)["converged"] == 80
+    sampling = script.replace(f"'program', {str(targets)!r}", "'sample'")
+    refused(
+        subprocess.run([sys.executable, "-c", sampling], capture_output=True, text=True),
+        "needs PyTorch",
+        "rram-bench[flow]",
+    )
