@@ -201,7 +201,9 @@ class Bench:
         total = g.sum(1)
         current = dv @ g.T - self.tia_offset_v[rows] * total
         if self._read_noise:
-            variance = (dv * dv) @ (self.cells.read_sigma()[rows] ** 2).T
+            # dG'/dG = (G'/G)^2 for a channel in series: none with the gate closed
+            sigma = self.cells.read_sigma()[rows] * (g / self.cells.g[rows]) ** 2
+            variance = (dv * dv) @ (sigma**2).T
             current = current + np.sqrt(variance) * self._rng.standard_normal(current.shape)
         result: Array = current / (1 + self.r_on_ohm[rows] * total)
         return result

@@ -229,6 +229,10 @@ class Sequencer:
         elif addr == dac80508.GAIN:
             highest = map(max, dac.buffer, dac.active)
             reached = [(channel, code, data & 0x07FF) for channel, code in enumerate(highest)]
+        elif addr == dac80508.TRIGGER and data & dac80508.TRIGGER_LDAC and dac.buffer != dac.active:
+            # written under higher limits, perhaps
+            waiting = (c for c in range(dac80508.N_CHANNELS) if dac.sync >> c & 1)
+            reached = [(channel, dac.buffer[channel], dac.gain) for channel in waiting]
         else:
             return
         for channel, code, gain in reached:

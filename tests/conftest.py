@@ -2,11 +2,13 @@
 
 import os
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # Examples may take as long as they need: the wall time of a busy machine is no law of the board.
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
-from hypothesis import Phase
-settings.register_profile("ns", deadline=None, derandomize=True, max_examples=400, phases=[Phase.explicit, Phase.generate])
+# A first counterexample fast, and not the smallest.
+settings.register_profile(
+    "first", deadline=None, max_examples=400, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

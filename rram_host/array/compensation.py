@@ -15,6 +15,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+# How far a source line may hang below its rail in a RESET. Inhibited neighbours see this voltage
+# the wrong way round, and a selected bit line has to reach below it.
+MAX_SAG_V = 0.15
+
 
 def row_factor(row_sum_eff_siemens: Array, r_on_ohm: float) -> Array:
     """Factor by which a row's true conductances exceed the measured ones, (rows,).
@@ -46,3 +50,22 @@ def reset_bl_volts(
     held = np.where(selected, 0.0, g).sum(1)
     sl = rail_v - r_on_ohm * driven / (1.0 + r_on_ohm * held)
     return np.where(selected, sl[:, None] - reset_v, rail_v)
+
+
+def reset_groups(columns: npt.NDArray[np.int64], sag_v: Array, parallel: int) -> list[list[int]]:
+    """Cells of one row in groups that may be RESET by one pulse.
+
+    Args:
+        columns: which cells.
+        sag_v: how far each cell of the row alone would pull the source line down, (cols,).
+        parallel: most cells of a group.
+    """
+    groups: list[list[int]] = []
+    sag = 0.0
+    for column, drop in zip(columns.tolist(), sag_v[columns].tolist(), strict=True):
+        sag += drop
+        if not groups or len(groups[-1]) >= parallel or sag > MAX_SAG_V:
+            groups.append([])
+            sag = drop
+        groups[-1].append(column)
+    return groups

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from rram_host.array.compensation import reset_bl_volts, row_factor
+from rram_host.array.compensation import reset_bl_volts, reset_groups, row_factor
 from rram_host.array.products import (
     Products,
     check_rows,
@@ -226,13 +226,13 @@ class Crossbar:
     def _add_reset(
         self, program: ArrayProgram, cells: Mask, volts: Array, g: Array, parallel: int
     ) -> None:
-        """RESET pulses for cells, at most `parallel` of a row at once."""
+        """RESET pulses for cells, at most `parallel` of a row at once, with little sag."""
+        sag_v = self.spec.mux_r_on_ohm * np.maximum(g, 0.0) * volts
         order, chosen = [], []
         for row in np.flatnonzero(cells.any(1)).tolist():
-            columns = np.flatnonzero(cells[row])
-            for start in range(0, columns.size, parallel):
+            for columns in reset_groups(np.flatnonzero(cells[row]), sag_v[row], parallel):
                 selected = np.zeros(self.spec.cols, dtype=bool)
-                selected[columns[start : start + parallel]] = True
+                selected[columns] = True
                 order.append(row)
                 chosen.append(selected)
         if not order:
