@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from firmware_bridge import registers
 from firmware_bridge.chips import ads8324, cd4051b, dac80508, opa4322
 from firmware_bridge.errors import InputError
 
 BOARDS = Path(__file__).parent / "boards"
+MAX_DAC_CHIPS = registers.N_LIMITS // dac80508.N_CHANNELS
 SOURCES = ("datasheet", "paper", "assumed")
 
 
@@ -126,6 +128,11 @@ class BoardSpec:
             raise InputError(f"board {self.name}: adc_of_row outside 0..{self.adcs - 1}")
 
     def _check_values(self) -> None:
+        if not 1 <= self.dac_chips <= MAX_DAC_CHIPS:
+            raise InputError(
+                f"board {self.name}: dac_chips = {self.dac_chips} is outside 1..{MAX_DAC_CHIPS} "
+                "(chip mask and limit registers)"
+            )
         codes = (self.sl_ground, self.sl_tia, self.sl_rail, self.sl_float)
         if sorted(codes) != [0, 1, 2, 3]:
             raise InputError(f"board {self.name}: sl_switch inputs {codes} must be 0, 1, 2, 3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import zipfile
 import zlib
@@ -18,12 +19,14 @@ from firmware_bridge.contract import contract_hash
 from firmware_bridge.errors import InputError
 from firmware_bridge.microcode import Fault
 from sim import presets
+from sim.batched import BatchedSequencer
 from sim.bench import Bench
 from sim.clock import Clock
-from sim.sequencer import BatchedSequencer, Run, Sequencer
+from sim.sequencer import Run, Sequencer
 
 Words = npt.NDArray[np.uint32]
 _R = {name: r.offset // 4 for name, r in registers.BY_NAME.items()}
+_REGISTERS_END = max(_R.values()) + 1
 _WRITABLE = {r.offset // 4 for r in registers.REGISTERS if r.access == "rw"}
 
 
@@ -91,11 +94,13 @@ class EmulatedBoard:
         """Write words; a write to CTRL acts at once."""
         words = np.ascontiguousarray(words, dtype=np.uint32).ravel()
         start = self._check(address, words.size)
+        end = start + words.size
         for memory in (registers.PROGRAM, registers.TABLE):
-            if memory.offset <= address and address + 4 * words.size <= memory.end:
-                self._words[start : start + words.size] = words
-                return
-        for index, word in enumerate(words.tolist(), start):
+            low, high = max(start, memory.offset // 4), min(end, memory.end // 4)
+            if low < high:
+                self._words[low:high] = words[low - start : high - start]
+        for index in range(start, min(end, _REGISTERS_END)):
+            word = int(words[index - start])
             if index in _WRITABLE:
                 self._words[index] = word
             elif index == _R["CTRL"]:
@@ -184,10 +189,10 @@ class EmulatedBoard:
 
     @property
     def truth(self) -> Truth:
-        """What the board really holds now."""
-        cells = self.bench.cells
+        """What the board really holds now. Looking changes nothing, not even later noise."""
+        cells = copy.deepcopy(self.bench.cells)
         cells.age(self.clock.now_s)
-        return Truth(cells.g.copy(), cells.pulses.copy(), self.bench.rails_v())
+        return Truth(cells.g, cells.pulses, self.bench.rails_v())
 
     def _save(self, path: Path) -> None:
         meta = {

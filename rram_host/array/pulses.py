@@ -1,11 +1,11 @@
 """Phases of array programs: pulse trains and reads, as parts of one micro-program.
 
-SET and form: all source lines at ground; one column at a time carries the SET voltage on its BL,
-and every row's gate limits its own cell, so 32 cells are SET at once, each with its own compliance.
+SET and form: source lines at ground; one column at a time carries the SET voltage on its BL, and
+every row's gate limits its own cell, so 32 cells are SET at once, each with its own compliance.
 
-RESET: all source lines at the rail; one row at a time has its gate open, and every BL pulls its
-own cell down, while the unselected BLs are inhibited at the rail, so no other cell of the row sees
-a voltage.
+RESET: source lines at the rail; one row at a time has its gate open, and every BL pulls its own
+cell down, while the unselected BLs are inhibited at the rail, so no other cell of the row sees a
+voltage. Source lines of rows that a phase does not use float.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PulseTrain:
         bl_v: bit-line voltages of each pulse, (n, cols).
         wl_v: gate voltages of each pulse, (n, rows).
         width_s: duration of every pulse.
-        sl_input: what all source lines are switched to.
+        sl_input: what the source lines of the pulsed rows are switched to; the others float.
     """
 
     bl_v: Array
@@ -111,7 +111,7 @@ class ArrayProgram:
         spec, asm = self._spec, self.asm
         bl = codes_for(train.bl_v, spec.bl_limit_v, 5.0, "BL")
         wl = codes_for(train.wl_v, spec.wl_limit_v, 5.0, "WL")
-        asm.switch_sl(train.sl_input)
+        asm.switch_sl(train.sl_input, np.flatnonzero(train.wl_v.any(0)))
         asm.bl_range(dac80508.GAIN_0_TO_5_V)
         self._append(np.concatenate([bl[:, asm.bl.order], wl[:, asm.wl.order]], axis=1))
         with asm.loop(len(bl), stride=spec.cols + spec.rows):
@@ -138,7 +138,7 @@ class ArrayProgram:
         wl = np.zeros(spec.rows, dtype=np.uint16)
         wl[rows] = codes_for(np.array(spec.wl_read_v), spec.wl_limit_v, 5.0, "WL")
         rest = codes_for(np.full(spec.cols, spec.tia_bias_v), spec.bl_limit_v, 1.25, "BL")
-        asm.switch_sl(spec.sl_tia)
+        asm.switch_sl(spec.sl_tia, rows)
         asm.bl_range(dac80508.GAIN_0_TO_1V25)
         asm.bl.immediate(asm, rest)
         asm.wl.immediate(asm, wl)

@@ -102,12 +102,20 @@ class LineProgram(Assembler):
         """Wait until DAC outputs have settled."""
         self.wait(self._spec.dac_settling_s)
 
-    def switch_sl(self, code: int) -> None:
-        """Open all SL switches, then set every one to an input; they stay open (inhibited)."""
+    def switch_sl(self, code: int, rows: npt.NDArray[np.int64] | None = None) -> None:
+        """Open all SL switches, then choose an input for some rows; they stay open (inhibited).
+
+        Args:
+            code: input, one of the spec's sl_... codes.
+            rows: which rows; default all. The others float.
+        """
+        spec = self._spec
         self.add(Op.LINES, value=OE)
-        outputs = np.zeros(2 * self._spec.rows, dtype=np.uint8)
-        outputs[list(self._spec.sl_bit0)] = code & 1
-        outputs[list(self._spec.sl_bit1)] = code >> 1 & 1
+        codes = np.full(spec.rows, code if rows is None else spec.sl_float)
+        codes[rows if rows is not None else slice(None)] = code
+        outputs = np.zeros(2 * spec.rows, dtype=np.uint8)
+        outputs[list(spec.sl_bit0)] = codes & 1
+        outputs[list(spec.sl_bit1)] = codes >> 1 & 1
         self.add(Op.SHIFT, value=outputs.size, data=sn74hc595.words_from_outputs(outputs))
 
     def bl_range(self, gain_word: int) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 from firmware_bridge import registers
 from firmware_bridge.microcode import Op
-from sim import presets, sequencer
+from sim import batched as batched_module
+from sim import presets
 from sim.board import EmulatedBoard
 from tests.sim.programs import (
     ALL_CHIPS,
@@ -90,13 +91,13 @@ def _pair(preset: str) -> tuple[EmulatedBoard, EmulatedBoard]:
 @pytest.mark.parametrize("kind", ["ideal", "quiet"])
 def test_batched_and_scalar_interpreter_are_equal_bit_for_bit(kind, quiet_preset, monkeypatch):
     seen: Counter[str] = Counter()
-    commit = sequencer._Batch.commit
+    commit = batched_module._Batch.commit
 
     def counted(batch):
         seen["batches"] += 1
         commit(batch)
 
-    monkeypatch.setattr(sequencer._Batch, "commit", counted)
+    monkeypatch.setattr(batched_module._Batch, "commit", counted)
     preset = quiet_preset if kind == "quiet" else kind
 
     @settings(max_examples=2 * settings.default.max_examples // 3)
@@ -126,13 +127,13 @@ def test_batched_and_scalar_interpreter_are_equal_bit_for_bit(kind, quiet_preset
 
 def test_loops_of_reads_in_any_order_are_equal_bit_for_bit(quiet_preset, monkeypatch):
     seen: Counter[str] = Counter()
-    commit = sequencer._Batch.commit
+    commit = batched_module._Batch.commit
 
     def counted(batch):
         seen["batches"] += 1
         commit(batch)
 
-    monkeypatch.setattr(sequencer._Batch, "commit", counted)
+    monkeypatch.setattr(batched_module._Batch, "commit", counted)
 
     @settings(max_examples=2 * settings.default.max_examples)
     @given(read_cases())
