@@ -14,6 +14,7 @@ _EXAMPLES = {
     "serial": "serial:///dev/ttyUSB0?baud=921600",
     "socket": "socket://127.0.0.1:5025",
     "rfc2217": "rfc2217://127.0.0.1:2217?baud=921600",
+    "visa": "visa://TCPIP::127.0.0.1::5025::SOCKET",
     "mmio": "mmio://0x43C00000",
 }
 _INSTALLED_EXAMPLES = {"sim": "sim://?preset=taox_180nm&seed=7"}
@@ -24,8 +25,8 @@ __all__ = ["Transport", "open_transport"]
 def open_transport(target: str | Transport) -> Transport:
     """Open the link that a URL names; a `Transport` is returned as it is.
 
-    serial://, socket://, rfc2217:// and mmio:// are built in. Any other scheme is looked up among
-    the boards that installed packages offer (entry points of group `rram.boards`).
+    serial://, socket://, rfc2217://, visa:// and mmio:// are built in. Any other scheme is looked
+    up among the boards that installed packages offer (entry points of group `rram.boards`).
 
     Raises:
         InputError: not a URL, or a scheme that nobody offers; names every known scheme.
@@ -42,6 +43,10 @@ def open_transport(target: str | Transport) -> Transport:
         from rram_host.transports.serial import open_serial  # pyserial's room
 
         return open_serial(target)
+    if scheme == "visa":
+        from rram_host.transports.visa import open_visa  # pyvisa's room
+
+        return open_visa(target)
     if scheme == "mmio":
         from rram_host.transports.mmio import open_mmio  # pynq's room
 

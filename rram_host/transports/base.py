@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -69,3 +70,18 @@ def checked_words(words: Words | Sequence[int]) -> Words:
     if array.dtype != np.uint32 and (int(array.min()) < 0 or int(array.max()) > 0xFFFF_FFFF):
         raise InputError(f"words in {array.min()}..{array.max()}: the limits are 0..{0xFFFF_FFFF}")
     return np.ascontiguousarray(array, dtype=np.uint32)
+
+
+def positive(url: str, key: str, text: str | float) -> float:
+    """A number of a URL's query, above zero and finite; `baud` is a whole one.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf or (key == "baud" and value != int(value)):
+        raise InputError(f"{url}: {key}={text} must be a positive number")
+    return value

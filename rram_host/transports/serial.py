@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from rram_host.errors import InputError, LinkError
+from rram_host.transports.base import positive
 from rram_host.transports.framed import FramedTransport, LinkSettings
 
 DEFAULT_BAUD = 921600
@@ -102,10 +103,10 @@ def open_serial(url: str) -> FramedTransport:
     own = {key: query.pop(key) for key in sorted(_OWN_KEYS[parts.scheme] & set(query))}
     if parts.scheme == "serial" and query:
         raise InputError(f"{url}: unknown key {min(query)!r}; known: baud, timeout")
-    baud = _positive(url, "baud", own.get("baud", DEFAULT_BAUD))
+    baud = positive(url, "baud", own.get("baud", DEFAULT_BAUD))
     on_wire = parts.scheme == "serial" and not parts.path.startswith("/dev/pts/")
     rate = baud / _BITS_A_BYTE if on_wire or parts.scheme == "rfc2217" else math.inf
-    timeout_s = _positive(url, "timeout", own.get("timeout", LinkSettings.timeout_s))
+    timeout_s = positive(url, "timeout", own.get("timeout", LinkSettings.timeout_s))
     settings = LinkSettings(timeout_s=timeout_s, bytes_per_s=rate)
     port = _open_port(url, parts, query, int(baud), settings)
     stream = SocketStream(port, url) if parts.scheme == "socket" else PortStream(port, url)
@@ -116,16 +117,6 @@ def open_serial(url: str) -> FramedTransport:
         transport.close()
         raise
     return transport
-
-
-def _positive(url: str, key: str, text: str | float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf or (key == "baud" and value != int(value)):
-        raise InputError(f"{url}: {key}={text} must be a positive number")
-    return value
 
 
 def _open_port(

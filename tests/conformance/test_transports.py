@@ -1,19 +1,26 @@
 """One suite over every way to a register window: each must behave like plain memory."""
 
+import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partialmethod
 
 import numpy as np
 import pytest
+import pyvisa
 import serial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge import registers
-from firmware_bridge.server import PtyServer, TcpServer
+from firmware_bridge.agent import Agent
+from firmware_bridge.server import PtyServer, TcpServer, serve_stream
 from firmware_bridge.windows import DevMemWindow, PynqWindow
 from rram_host.errors import InputError, LinkError, RramError
 from rram_host.transports import Transport, open_transport
+from rram_host.transports.framed import LinkSettings
 from rram_host.transports.mmio import MmioTransport
 from tests.doubles import MemoryWindow, Rfc2217Server
 from tests.pynq_device import EmulatedDevice, MappedDevice
@@ -40,6 +47,18 @@ def over_socket(_):
 
 
 @contextmanager
+def over_visa_socket(_):
+    with TcpServer(MemoryWindow()) as server:
+        yield open_transport(f"visa://TCPIP::{server.host}::{server.port}::SOCKET")
+
+
+@contextmanager
+def over_visa_serial(_):
+    with PtyServer(MemoryWindow()) as server:
+        yield open_transport(f"visa://ASRL{server.path}::INSTR?baud=921600")
+
+
+@contextmanager
 def pynq_registers(_):
     device = EmulatedDevice(MemoryWindow())
     yield MmioTransport(PynqWindow(BASE, LENGTH, device))
@@ -59,7 +78,16 @@ def dev_mem(folder):
     yield MmioTransport(DevMemWindow(0x1000 + 0x40, LENGTH, path))
 
 
-OPENERS = [in_memory, over_pty, over_socket, pynq_registers, pynq_mapped, dev_mem]
+OPENERS = [
+    in_memory,
+    over_pty,
+    over_socket,
+    over_visa_socket,
+    over_visa_serial,
+    pynq_registers,
+    pynq_mapped,
+    dev_mem,
+]
 
 
 @pytest.fixture(scope="module", params=OPENERS, ids=lambda opener: opener.__name__)
@@ -200,8 +228,15 @@ def test_a_remote_serial_port():
 def test_what_is_no_board_is_refused_with_examples(target):
     with pytest.raises(InputError) as refused:
         open_transport(target)
-    for example in ("serial:///dev/ttyUSB0", "socket://", "rfc2217://", "mmio://", "sim://"):
-        assert example in str(refused.value)
+    for known in (
+        "serial:///dev/ttyUSB0",
+        "socket://",
+        "rfc2217://",
+        "visa://",
+        "mmio://",
+        "sim://",
+    ):
+        assert known in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +246,13 @@ def test_what_is_no_board_is_refused_with_examples(target):
         ("serial:///dev/ttyUSB0?bad=1", "'bad'"),
         ("serial://?baud=9600", "names no port"),
         ("socket://127.0.0.1:1?timeout=0", "timeout=0"),
+        ("visa://?baud=9600", "names no VISA resource"),
+        ("visa://rubbish", "rubbish"),
+        ("visa://TCPIP::127.0.0.1::99999::SOCKET", "port 99999 is outside 1..65535"),
+        ("visa://TCPIP::127.0.0.1::5025::SOCKET?baud=9600", "'baud'"),
+        ("visa://ASRL/dev/ttyUSB0::INSTR?speed=9600", "'speed'; known here: baud, library"),
+        ("visa://ASRL/dev/ttyUSB0::INSTR?baud=9600.5", "baud=9600.5"),
+        ("visa://ASRL/dev/ttyUSB0::INSTR?timeout=nan", "timeout=nan"),
         ("mmio://here", "mmio://0x43C00000"),
         ("mmio://0x43C00000?via=magic", "via=magic"),
         ("mmio://0x43C00000?speed=1", "mmio://0x43C00000"),
@@ -256,15 +298,25 @@ def test_a_busy_port_says_so(tmp_path, monkeypatch):
         second.close()
 
 
-def test_a_bridge_that_goes_away_is_noticed():
+@pytest.mark.parametrize("url", ["socket://127.0.0.1:{}", "visa://TCPIP::127.0.0.1::{}::SOCKET"])
+def test_a_bridge_that_goes_away_is_noticed(url):
     before = threading.active_count()
     with TcpServer(MemoryWindow()) as server:
-        transport = open_transport(f"socket://127.0.0.1:{server.port}")
+        transport = open_transport(url.format(server.port))
     with pytest.raises(LinkError):
         transport.write(SCRATCH, np.array([1], dtype=np.uint32))
         transport.read(SCRATCH, 1)
     transport.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("url", ["serial://{}", "visa://ASRL{}::INSTR"])
+def test_a_port_that_goes_away_is_noticed(url):
+    with PtyServer(MemoryWindow()) as server:
+        transport = open_transport(url.format(server.path))
+    with pytest.raises(LinkError):
+        transport.read(SCRATCH, 1)
+    transport.close()
 
 
 def test_dev_mem_that_is_too_short_or_missing_says_so(tmp_path):
@@ -275,3 +327,114 @@ def test_dev_mem_that_is_too_short_or_missing_says_so(tmp_path):
         DevMemWindow(0, 4096, tmp_path / "none")
     with pytest.raises(InputError, match="whole words"):
         DevMemWindow(2, 4096, tmp_path / "mem")
+
+
+# ---- VISA -----------------------------------------------------------------------------------
+
+
+APART = "apart@py"  # pyvisa-py again, with a resource manager that no other test's link holds open
+
+
+def visa_manager():
+    return pyvisa.highlevel.open_visa_library(APART).resource_manager
+
+
+@pytest.mark.parametrize(
+    ("resource", "word"),
+    [
+        ("TCPIP::127.0.0.1::1::SOCKET", "refused"),
+        ("ASRL/dev/ttyNONE::INSTR", "could not open port /dev/ttyNONE"),
+        ("ASRL/dev/null::INSTR", "/dev/null"),
+        ("VXI0::1::INSTR", "cannot open VXI0::1::INSTR"),
+    ],
+)
+def test_visa_resources_that_do_not_open_say_why(resource, word):
+    with pytest.raises(LinkError) as failed:
+        open_transport(f"visa://{resource}?library={APART}")
+    assert word in str(failed.value)
+    assert visa_manager() is None
+
+
+@pytest.mark.parametrize("library", ["@none", "/none.so", "/none.so@ivi"])
+def test_a_visa_library_that_does_not_load_says_so(library):
+    with pytest.raises(LinkError, match=f"VISA library {library}; @py needs none"):
+        open_transport(f"visa://TCPIP::127.0.0.1::5025::SOCKET?library={library}")
+
+
+def test_a_visa_host_without_address_says_so(monkeypatch):
+    def unknown(*_):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(LinkError, match=r"no host rram\.lab: .*not known"):
+        open_transport("visa://TCPIP::rram.lab::5025::SOCKET")
+
+
+def test_a_visa_resource_without_messages_is_refused(monkeypatch):
+    def registers_only(manager, name, **_):
+        return pyvisa.Resource(manager, name)
+
+    monkeypatch.setattr(pyvisa.ResourceManager, "open_resource", registers_only)
+    with pytest.raises(InputError, match="carries no messages"):
+        open_transport(f"visa://TCPIP::127.0.0.1::5025::SOCKET?library={APART}")
+    assert visa_manager() is None
+
+
+def test_a_silent_visa_resource_is_given_back(monkeypatch):
+    hasty = partialmethod(LinkSettings.__init__, connect_s=1)
+    monkeypatch.setattr(LinkSettings, "__init__", hasty)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+        with pytest.raises(LinkError, match="nothing answers"):
+            open_transport(f"visa://TCPIP::127.0.0.1::{port}::SOCKET?library={APART}")
+    assert visa_manager() is None
+
+
+def test_visa_links_leave_each_other_alone():
+    with TcpServer(MemoryWindow()) as server, PtyServer(MemoryWindow()) as pty:
+        first = open_transport(f"visa://TCPIP::127.0.0.1::{server.port}::SOCKET?library={APART}")
+        second = open_transport(f"visa://ASRL{pty.path}::INSTR?library={APART}")
+        first.close()
+        first.close()
+        assert second.read(SCRATCH, 1)[0] == 0
+        second.close()
+    assert visa_manager() is None
+
+
+def test_visa_links_leave_other_instruments_alone():
+    manager = pyvisa.ResourceManager(APART)
+    with TcpServer(MemoryWindow()) as server, PtyServer(MemoryWindow()) as pty:
+        other = manager.open_resource(f"ASRL{pty.path}::INSTR")
+        link = open_transport(f"visa://TCPIP::127.0.0.1::{server.port}::SOCKET?library={APART}")
+        link.close()
+        assert other.bytes_in_buffer == 0
+        assert visa_manager() is manager
+    manager.close()
+
+
+def test_visa_takes_replies_in_pieces_of_any_size():
+    """Borders between reads and borders between frames need not meet."""
+    agent, stop = Agent(MemoryWindow()), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip(data):
+            for piece in (data[:1], data[1:28], data[28:-2], data[-2:]):
+                client.sendall(piece)
+                time.sleep(0.003)
+
+        url = f"visa://TCPIP::127.0.0.1::{listener.getsockname()[1]}::SOCKET"
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(open_transport, url)
+            client, _ = listener.accept()
+            serving = threading.Thread(
+                target=serve_stream, args=(agent, lambda: client.recv(4096) or None, drip, stop)
+            )
+            serving.start()
+            link = opening.result()
+        with client:
+            link.write(TABLE.offset, random_words(500))
+            for count in (1, 2, 3, 60, 500):
+                assert np.array_equal(link.read(TABLE.offset, count), random_words(500)[:count])
+            assert link.resent == link.strays == 0
+            link.close()
+            serving.join()

@@ -114,6 +114,6 @@ def test_ship_writes_both_files(
 
 def test_ship_refuses_unknown_names(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="phi4_L4"):
-        ship.ship("phi4_L99", Path())
+        ship.configure("phi4_L99")
     assert ship.main([]) == 2
     assert "usage" in capsys.readouterr().out

@@ -71,6 +71,12 @@ def tcp_socket(tap: Tap) -> Iterator[Transport]:
 
 
 @contextmanager
+def visa_socket(tap: Tap) -> Iterator[Transport]:
+    with TcpServer(tap) as server:
+        yield open_transport(f"visa://TCPIP::127.0.0.1::{server.port}::SOCKET")
+
+
+@contextmanager
 def pynq_mmio(tap: Tap) -> Iterator[Transport]:
     yield MmioTransport(PynqWindow(WINDOW_BASE, WINDOW_BYTES, EmulatedDevice(tap)))
 
@@ -106,7 +112,7 @@ def reference() -> tuple[dict[str, Any], Tap, EmulatedBoard]:
         return the_job(transport), tap, board
 
 
-@pytest.mark.parametrize("link", [serial_pty, tcp_socket, pynq_mmio])
+@pytest.mark.parametrize("link", [serial_pty, tcp_socket, visa_socket, pynq_mmio])
 def test_every_link_gives_the_same_traffic_and_the_same_numbers(link: Any, reference: Any) -> None:
     expected, tap, board = reference
     other = EmulatedBoard(preset="taox_180nm", seed=11)
