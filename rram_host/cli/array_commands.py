@@ -31,6 +31,7 @@ from rram_host.units import microsiemens, seconds
 
 Array = npt.NDArray[np.float64]
 _FILE = click.Path(path_type=Path)
+_BATCH = 65_536
 
 
 @click.command()
@@ -89,6 +90,17 @@ def read(board: str, as_json: bool, out: Path | None, average: int) -> None:
         f"mean {microsiemens(float(g.mean()))}, from {microsiemens(float(g.min()))} to "
         f"{microsiemens(float(g.max()))}",
     )
+
+
+def _multiply(engine: ArrayEngine, x: Array) -> Array:
+    """All products, with a progress bar over large batches."""
+    parts, done = [], 0
+    with progress_bar("products") as advance:
+        for chunk in np.split(x, range(_BATCH, len(x), _BATCH)):
+            parts.append(engine.multiply("weights", chunk))
+            done += len(chunk)
+            advance(done, len(x))
+    return np.concatenate(parts)
 
 
 def _report_values(report: ProgramReport, wall_s: float) -> dict[str, Any]:
@@ -240,7 +252,7 @@ def vmm(
         start, board_start = time.perf_counter(), opened.board_time_s
         with engine.probing():
             engine.multiply("weights", x[:4096])
-        y = engine.multiply("weights", x)
+        y = _multiply(engine, x)
         wall_s, board_s = time.perf_counter() - start, opened.board_time_s - board_start
     wanted = x @ matrix.T
     programmed = exact(layout, measured)("weights", x)

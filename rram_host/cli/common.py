@@ -76,8 +76,11 @@ def out_option(function: Function) -> Function:
 
 
 @contextmanager
-def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr that goes away when done; quiet where stderr is no terminal."""
+def progress_bar(name: str) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr that goes away when done; quiet where stderr is no terminal.
+
+    Yields a function of (done, total, note), the note optional.
+    """
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -87,7 +90,9 @@ def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
         transient=True,
     ) as bar:
         task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total, note="": bar.update(
+            task, completed=done, total=total, description=f"{name} {note}".rstrip()
+        )
 
 
 class BarObserver:

@@ -226,7 +226,7 @@ def train(
     with progress_bar("train") as advance:
 
         def show(log: TrainLog) -> None:
-            advance(log.step, total)
+            advance(log.step, total, f"loss {log.loss:.4f} ESS {log.ess:.3f}")
 
         try:
             measured = ship.ship(preset, out, chosen, show)
