@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 
 from rram_host.array.write_verify import ProgramReport, WriteVerifySettings
 from rram_host.cli.common import (
+    BarObserver,
     board_option,
     emit,
     json_option,
@@ -21,17 +23,16 @@ from rram_host.cli.common import (
     run_folder,
     say,
 )
-from rram_host.errors import InputError
-from rram_host.mapping.engine import ArrayEngine, Layout, exact
-from rram_host.mapping.matrix import check_weights
-from rram_host.mapping.schemes import SCHEMES, scheme
+from rram_host.experiments import multiply
+from rram_host.experiments.steps import Steps
+from rram_host.mapping.schemes import SCHEMES
 from rram_host.records import plots
-from rram_host.session import Board, open_board
+from rram_host.session import open_board
 from rram_host.units import microsiemens, seconds
 
-Array = npt.NDArray[np.float64]
 _FILE = click.Path(path_type=Path)
-_BATCH = 65_536
+# Share of cells that must converge for a job to count as done.
+REQUIRED_SHARE = 0.99
 
 
 @click.command()
@@ -92,18 +93,7 @@ def read(board: str, as_json: bool, out: Path | None, average: int) -> None:
     )
 
 
-def _multiply(engine: ArrayEngine, x: Array) -> Array:
-    """All products, with a progress bar over large batches."""
-    parts, done = [], 0
-    with progress_bar("products") as advance:
-        for chunk in np.split(x, range(_BATCH, len(x), _BATCH)):
-            parts.append(engine.multiply("weights", chunk))
-            done += len(chunk)
-            advance(done, len(x))
-    return np.concatenate(parts)
-
-
-def _report_values(report: ProgramReport, wall_s: float) -> dict[str, Any]:
+def _report_values(report: ProgramReport) -> dict[str, Any]:
     error = report.error_siemens[report.asked]
     return {
         "cells": int(report.asked.sum()),
@@ -120,7 +110,6 @@ def _report_values(report: ProgramReport, wall_s: float) -> dict[str, Any]:
         "transactions": report.transactions,
         "words": report.words,
         "board_time_s": report.board_time_s,
-        "wall_s": wall_s,
     }
 
 
@@ -135,18 +124,10 @@ def _say_report(as_json: bool, v: dict[str, Any]) -> None:
         as_json,
         f"mean {v['mean_pulses']:.2f} pulses a cell (at most {v['max_pulses']}), {v['rounds']} "
         f"rounds, {v['transactions']} transactions of {v['words']} words, "
-        f"{seconds(v['board_time_s'])} of board time, {seconds(v['wall_s'])} of wall time",
+        f"{seconds(v['board_time_s'])} of board time",
     )
     for row, col in v["failed_cells"]:
         say(as_json, f"not converged: row {row}, column {col}")
-
-
-def _program(board: Board, targets: Array, max_pulses: int) -> tuple[ProgramReport, dict[str, Any]]:
-    start = time.perf_counter()
-    with progress_bar("cells done") as advance:
-        settings = WriteVerifySettings(max_pulses=max_pulses)
-        report = board.array.program(targets, settings, advance)
-    return report, _report_values(report, time.perf_counter() - start)
 
 
 _max_pulses = click.option(
@@ -162,7 +143,7 @@ _max_pulses = click.option(
 @_max_pulses
 @click.option(
     "--require",
-    default=0.99,
+    default=REQUIRED_SHARE,
     show_default=True,
     type=click.FloatRange(0.0, 1.0),
     help="Share of cells that must converge for the job to count as done (exit code 0).",
@@ -181,8 +162,11 @@ def program(
     wanted = load_array(targets, "targets")
     settings = {"board": board, "targets": targets, "max_pulses": max_pulses}
     folder = run_folder("program", out, settings)
-    with open_board(board) as opened:
-        report, values = _program(opened, wanted, max_pulses)
+    start = time.perf_counter()
+    with open_board(board) as opened, progress_bar("cells done") as advance:
+        write_verify = WriteVerifySettings(max_pulses=max_pulses)
+        report = opened.array.program(wanted, write_verify, advance)
+    values = {**_report_values(report), "wall_s": time.perf_counter() - start}
     if folder:
         folder.save(
             "array",
@@ -233,52 +217,27 @@ def vmm(
     \b
     rram vmm W.npy X.npy --board 'sim://?seed=7' --out runs/v1
     """
-    matrix = check_weights(load_array(weights, "weights"))
-    x = load_array(inputs, "inputs")
-    if x.ndim != 2 or x.shape[1] != matrix.shape[1] or not len(x):
-        raise InputError(
-            f"inputs have shape {x.shape}; weights of shape {matrix.shape} need (n, "
-            f"{matrix.shape[1]})"
-        )
-    if not np.isfinite(x).all():
-        raise InputError(f"inputs: {(~np.isfinite(x)).sum()} entries are not finite")
-    settings = {"board": board, "weights": weights, "inputs": inputs, "scheme": scheme_name}
+    arrays = load_array(weights, "weights"), load_array(inputs, "inputs")
+    multiply.check(*arrays)
+    plan = multiply.MultiplyPlan(scheme_name, WriteVerifySettings(max_pulses=max_pulses))
+    settings = {"board": board, "weights": weights, "inputs": inputs, **asdict(plan)}
     folder = run_folder("vmm", out, settings)
-    with open_board(board) as opened:
-        layout = Layout.of({"weights": matrix}, scheme(scheme_name), opened.array.shape)
-        report, values = _program(opened, layout.targets(), max_pulses)
-        measured = opened.array.read(16)
-        engine = ArrayEngine(opened.array, layout, opened.spec.read_voltage_v)
-        start, board_start = time.perf_counter(), opened.board_time_s
-        with engine.probing():
-            engine.multiply("weights", x[:4096])
-        y = _multiply(engine, x)
-        wall_s, board_s = time.perf_counter() - start, opened.board_time_s - board_start
-    wanted = x @ matrix.T
-    programmed = exact(layout, measured)("weights", x)
-    rms = float(np.sqrt((wanted**2).mean())) or 1.0
-    values = {
-        "programming": values,
-        "products": len(x),
-        "rms_output": rms,
-        "relative_rms_error": float(np.sqrt(((y - wanted) ** 2).mean())) / rms,
-        "relative_rms_error_of_read_back_weights": float(np.sqrt(((y - programmed) ** 2).mean()))
-        / rms,
-        "saturated_conversions": engine.saturated,
-        "board_time_s": board_s,
-        "wall_s": wall_s,
-    }
+    with open_board(board) as opened, closing(BarObserver(as_json)) as observer:
+        steps = Steps(observer, lambda: opened.board_time_s)
+        result = multiply.run(opened, *arrays, plan, steps)
+    values = {**result.values, "programming": _report_values(result.report), "steps": steps.rows()}
     if folder:
-        np.save(folder.path / "outputs.npy", y)
-        plots.products(folder.path / "products.png", wanted, y, f"{len(x)} products, y = W x")
+        np.save(folder.path / "outputs.npy", result.outputs)
+        title = f"{len(result.outputs)} products, y = W x"
+        plots.products(folder.path / "products.png", result.wanted, result.outputs, title)
         folder.note(results=values)
     emit(as_json, values)
     _say_report(as_json, values["programming"])
     say(
         as_json,
-        f"{len(x)} products in {seconds(board_s)} of board time, {seconds(wall_s)} of wall time: "
-        f"rms error {100 * values['relative_rms_error']:.2f} % of rms output against W, "
+        f"{values['products']} products: rms error {100 * values['relative_rms_error']:.2f} % of "
+        "rms output against W, "
         f"{100 * values['relative_rms_error_of_read_back_weights']:.2f} % against W as read back",
     )
-    if report.failed and len(report.failed) > 0.01 * int(report.asked.sum()):
+    if values["programming"]["share_converged"] < REQUIRED_SHARE:
         raise SystemExit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -130,6 +129,7 @@ def sample(
     """
     need_torch()
     from rram_host.experiments import sample_lattice as lattice
+    from rram_host.experiments.steps import Steps
     from rram_host.flows import checkpoint
     from rram_host.session import open_board
 
@@ -137,32 +137,10 @@ def sample(
     path = checkpoint.resolve(model)
     loaded = checkpoint.load(path)
     folder = run_folder("sample", out, {"board": board, "model": path, **asdict(plan)})
-    start = time.perf_counter()
-    with open_board(board) as opened:
-        with progress_bar("program") as advance:
-            deployment = lattice.program_flow(opened, loaded, plan, advance)
-        with progress_bar("LoRA compensation") as advance:
-            twin = lattice.compensate(
-                loaded, deployment, plan, lambda log: advance(log.step, plan.lora_steps)
-            )
-        deployed = lattice.deploy(twin, deployment, plan)
-        with progress_bar("draw") as advance:
-            batches = lattice.draw(deployed.flow, loaded.action, plan)
-            draws = lattice.collect(batches, plan, advance)
-        board_time_s = opened.board_time_s
-    chain = lattice.metropolis(draws, plan)
-    values = lattice.series(draws.phi)
-    estimates = lattice.estimate({name: v[chain.indices] for name, v in values.items()})
-    results: dict[str, Any] = {
-        **lattice.quality(draws, chain),
-        "n": n,
-        "observables": estimates,
-        "exact": lattice.exact_values(loaded.action, deployed.flow.settings.shape),
-        "saturated_conversions": deployed.engine.saturated,
-        "failed_cells": deployment.report.failed,
-        "board_time_s": board_time_s,
-        "wall_s": time.perf_counter() - start,
-    }
+    with open_board(board) as opened, closing(BarObserver(as_json)) as observer:
+        steps = Steps(observer, lambda: opened.board_time_s)
+        sampled = lattice.run(opened, loaded, plan, steps)
+    results, draws, chain = sampled.results, sampled.draws, sampled.chain
     if folder:
         folder.save(
             "samples",
@@ -177,7 +155,7 @@ def sample(
     if as_json:
         return
     _print_quality(results, None)
-    for name, found in estimates.items():
+    for name, found in results["observables"].items():
         click.echo(
             f"{name:<6} {found['mean']:.5f} ± {found['error']:.5f}   tau {found['tau']:.2f} ± "
             f"{found['tau_error']:.2f}"
@@ -246,14 +224,12 @@ def train(
     say(as_json, f"written: {path}")
 
 
-def _on_board(path: Path, board: str) -> dict[str, float]:
+def _on_board(path: Path, board: str) -> dict[str, Any]:
     from rram_host.experiments import sample_lattice as lattice
+    from rram_host.experiments.steps import Steps
     from rram_host.flows import checkpoint
     from rram_host.session import open_board
 
-    plan, loaded = lattice.SamplePlan(), checkpoint.load(path)
-    with open_board(board) as opened:
-        deployment = lattice.program_flow(opened, loaded, plan)
-        deployed = lattice.deploy(lattice.compensate(loaded, deployment, plan), deployment, plan)
-        draws = lattice.collect(lattice.draw(deployed.flow, loaded.action, plan), plan)
-    return lattice.quality(draws, lattice.metropolis(draws, plan))
+    with open_board(board) as opened, closing(BarObserver(True)) as observer:
+        steps = Steps(observer, lambda: opened.board_time_s)
+        return lattice.run(opened, checkpoint.load(path), lattice.SamplePlan(), steps).results

@@ -18,6 +18,7 @@ from rram_host.analog.deploy import Deployment, analog_model, digital_twin, prog
 from rram_host.analog.exactness import check_density
 from rram_host.array.write_verify import WriteVerifySettings
 from rram_host.errors import InputError
+from rram_host.experiments.steps import Steps
 from rram_host.flows.checkpoint import LoadedFlow
 from rram_host.flows.coupling import CouplingFlow
 from rram_host.flows.training import FinetuneSettings, TrainLog, finetune
@@ -169,15 +170,15 @@ def metropolis(draws: Draws, plan: SamplePlan) -> Chain:
     return independence_chain(draws.log_w, np.random.default_rng(plan.seed))
 
 
-def quality(draws: Draws, chain: Chain) -> dict[str, float]:
+def quality(draws: Draws, chain: Chain) -> dict[str, Any]:
     """Figures of a sample: ESS with its N, acceptance, std(log w), longest rejection, log Z."""
     value, error = log_z(draws.log_w)
     return {
-        "n": float(len(draws.log_w)),
+        "n": len(draws.log_w),
         "ess": effective_sample_size(draws.log_w),
         "acceptance": chain.acceptance,
         "std_log_w": float(draws.log_w.std()),
-        "longest_rejection": float(chain.longest_rejection),
+        "longest_rejection": chain.longest_rejection,
         "log_z": value,
         "log_z_error": error,
     }
@@ -247,6 +248,52 @@ def hmc_reference(
         "wall_s": wall_s,
     }
     return estimates, figures
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A sample that was made exact.
+
+    Attributes:
+        draws: what the flow drew.
+        chain: the Markov chain over the draws.
+        results: figures, estimates of observables, exact values where known.
+    """
+
+    draws: Draws
+    chain: Chain
+    results: dict[str, Any]
+
+
+def run(board: Board, loaded: LoadedFlow, plan: SamplePlan, steps: Steps) -> Sampled:
+    """Program a flow, compensate, draw, and make the draws exact."""
+    with steps("program and read back") as step:
+        deployment = program_flow(board, loaded, plan, step.advance)
+        step.note = f"{len(deployment.report.failed)} cells failed"
+    with steps("LoRA compensation") as step:
+        twin = compensate(
+            loaded, deployment, plan, lambda log: step.advance(log.step, plan.lora_steps)
+        )
+    with steps("put the flow on the array") as step:
+        deployed = deploy(twin, deployment, plan)
+        step.note = f"log q checked to {deployed.density_error_nats:.1e} nats"
+    with steps("draw configurations") as step:
+        draws = collect(draw(deployed.flow, loaded.action, plan), plan, step.advance)
+        step.note = f"{deployed.engine.saturated} conversions saturated"
+    with steps("Metropolis-Hastings"):
+        chain = metropolis(draws, plan)
+        values = series(draws.phi)
+        estimates = estimate({name: v[chain.indices] for name, v in values.items()})
+    results = {
+        **quality(draws, chain),
+        "observables": estimates,
+        "exact": exact_values(loaded.action, deployed.flow.settings.shape),
+        "saturated_conversions": deployed.engine.saturated,
+        "failed_cells": deployment.report.failed,
+        "board_time_s": board.board_time_s,
+        "steps": steps.rows(),
+    }
+    return Sampled(draws, chain, results)
 
 
 def table(
