@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -64,9 +65,11 @@ class PynqWindow:
 
     def __init__(self, base: int, length: int, device: Any = None) -> None:
         try:
-            from pynq.mmio import MMIO  # only boards with PYNQ have it
+            with warnings.catch_warnings():  # pynq warns before it fails; the error says it all
+                warnings.simplefilter("ignore")
+                from pynq.mmio import MMIO  # only boards with PYNQ have it
 
-            self._mmio = MMIO(base, length, device=device)
+                self._mmio = MMIO(base, length, device=device)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             raise RramError(f"pynq cannot map {length:#x} bytes at {base:#x}: {error}") from error
         self._length = length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from pathlib import Path
 from types import TracebackType
 
@@ -12,7 +13,6 @@ from rram_host.array.crossbar import Crossbar
 from rram_host.board.core import BoardCore
 from rram_host.board.self_test import SelfTest
 from rram_host.board.sequencer import Traffic
-from rram_host.errors import RramError
 from rram_host.transports import open_transport
 from rram_host.transports.base import Transport
 
@@ -31,6 +31,7 @@ class Board:
         self._core = BoardCore(transport, spec)
         self.array = Crossbar(self._core)
         self._closed = False
+        atexit.register(self.close)  # a board that nobody closes is made safe all the same
 
     @property
     def traffic(self) -> Traffic:
@@ -77,9 +78,11 @@ class Board:
         if self._closed:
             return
         self._closed = True
+        atexit.unregister(self.close)
         try:
             self.safe()
         finally:
+            self._core.driver.closed = True
             self._transport.close()
 
     def __enter__(self) -> Board:
@@ -117,6 +120,6 @@ def open_board(target: str | Transport, spec: BoardSpec | str | Path | None = No
     name = target if isinstance(target, str) else type(target).__name__
     try:
         return Board(transport, wiring, name)
-    except RramError:
+    except BaseException:
         transport.close()
         raise

@@ -44,7 +44,7 @@ class Bench:
         self.dac_offset_v = a.dac_offset_v * rng.standard_normal(n_channels)
         self.dac_gain = 1 + a.dac_gain * rng.standard_normal(n_channels)
         spread = a.mux_r_on_spread_ohm * rng.standard_normal(spec.rows)
-        self.r_on_ohm = np.maximum(a.mux_r_on_ohm + spread, 0.0)
+        self.r_on_ohm = np.maximum(spec.mux_r_on_ohm + spread, 0.0)
         self.tia_offset_v = a.tia_offset_v * rng.standard_normal(spec.rows)
         self.tia_gain = 1 + a.tia_gain * rng.standard_normal(spec.rows)
         self.adc_gain = 1 + a.adc_gain * rng.standard_normal(spec.adcs)

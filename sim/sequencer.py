@@ -23,6 +23,7 @@ SETTLE_CYCLES = round(dac80508.SETTLING_S * microcode.CLOCK_HZ)
 UPDATE_CYCLES = round(dac80508.UPDATE_INTERVAL_S * microcode.CLOCK_HZ)
 # Lines that stay on a cell until the next instruction are taken as one long pulse.
 _STATIC_STRESS_S = 1e-3
+_LONGEST_STRESS_CYCLES = 10 * microcode.CLOCK_HZ
 
 
 class ProgramFault(RramError):
@@ -266,7 +267,10 @@ class Sequencer:
         self._settled()
         self.clock.advance(item.cycles)
         run.pulses += 1
-        self.bench.stress(item.value / microcode.CLOCK_HZ, self.clock.now_s)
+        # An open source line is held by the unselected bit lines through the other cells of its
+        # row, so cells carry most of the voltage from the DAC update on, not from the switch.
+        on_cycles = min(self.clock.cycles - self._last_update, _LONGEST_STRESS_CYCLES)
+        self.bench.stress(on_cycles / microcode.CLOCK_HZ, self.clock.now_s)
         self.bench.enable = False
 
     def _convert(self, item: Instruction, run: Run) -> None:

@@ -35,6 +35,7 @@ Progress = Callable[[int, int], None]
 
 CELL_RANGE = 2  # 20 uA: one cell of 110 uS at 0.1 V, with the amplifier's offset
 PRISTINE_SIEMENS = 1e-6
+MAX_AVERAGE = 10_000  # a minute and more of board time
 
 
 class Crossbar:
@@ -65,8 +66,8 @@ class Crossbar:
         Raises:
             InputError: average below 1.
         """
-        if average < 1:
-            raise InputError(f"average {average} must be at least 1")
+        if not 1 <= average <= MAX_AVERAGE:
+            raise InputError(f"average {average} is outside 1..{MAX_AVERAGE}")
         # What one program's results hold; a longer average is several programs.
         most = MAX_RESULTS // (2 * self.spec.cols * self.spec.selects * self.spec.adcs)
         parts = [most] * (average // most) + [average % most] * (average % most > 0)

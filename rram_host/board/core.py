@@ -33,6 +33,7 @@ class BoardCore:
         safe = LineProgram(spec)
         safe.idle()
         safe.switch_sl(spec.sl_ground)
+        safe.close_sl(0)
         self.driver.load_safe_program(safe)
         self.driver.set_limits(limits.limit_words(spec))
         start = LineProgram(spec)

@@ -51,15 +51,22 @@ class SequencerDriver:
         self, transport: Transport, rows: int, cols: int, dac_chips: int, adcs: int
     ) -> None:
         self._link = transport
+        self.closed = False
         self.traffic = Traffic()
         self._check_identity(rows, cols, dac_chips, adcs)
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise LinkError("the board has been closed; open it again")
+
     def _read(self, address: int, count: int) -> npt.NDArray[np.uint32]:
+        self._check_open()
         self.traffic.transactions += 1
         self.traffic.words += count
         return self._link.read(address, count)
 
     def _write(self, address: int, words: npt.NDArray[np.uint32]) -> None:
+        self._check_open()
         self.traffic.transactions += 1
         self.traffic.words += words.size
         self._link.write(address, words)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
 
 import click
 from threadpoolctl import threadpool_limits
 
 from rram_host.cli.array_commands import info, program, read, vmm
-from rram_host.cli.common import report_error
+from rram_host.cli.common import report_error, stop
 from rram_host.cli.flow_commands import demo, sample, train
 from rram_host.errors import ContractError, InputError, RramError
 
@@ -25,7 +24,7 @@ from rram_host.errors import ContractError, InputError, RramError
 )
 @click.version_option(package_name="rram-bench")
 def cli() -> None:
-    r"""Form, program, read and multiply with an RRAM array; sample lattice fields on it.
+    """Form, program, read and multiply with an RRAM array; sample lattice fields on it.
 
     \b
     rram demo                                  the whole job, on an emulated board
@@ -38,24 +37,21 @@ for _command in (demo, info, program, read, vmm, sample, train):
     cli.add_command(_command)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM leaves by way of every `with`, so that the rails are made safe."""
-    raise SystemExit(128 + signum)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `rram`: one clear line for every error, no traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     # Products of 32 x 32 matrices: BLAS threads would only wait for each other.
     threadpool_limits(1)
     try:
         code = cli.main(args=arguments, standalone_mode=False)
-    except click.exceptions.Abort:
-        report_error("interrupted; the rails were made safe")
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        report_error("interrupted; rails of an open board were made safe")
         sys.exit(130)
-    except KeyboardInterrupt:
-        report_error("interrupted; the rails were made safe")
-        sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
         report_error(error.format_message())
         sys.exit(2)

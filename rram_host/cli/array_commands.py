@@ -22,6 +22,7 @@ from rram_host.cli.common import (
     progress_bar,
     run_folder,
     say,
+    spec_option,
 )
 from rram_host.experiments import multiply
 from rram_host.experiments.steps import Steps
@@ -37,15 +38,16 @@ REQUIRED_SHARE = 0.99
 
 @click.command()
 @board_option
+@spec_option
 @json_option
-def info(board: str, as_json: bool) -> None:
-    r"""Say who is there: identity, contract, geometry, limits; then check the converters.
+def info(board: str, spec: str, as_json: bool) -> None:
+    """Say who is there: identity, contract, geometry, limits; then check the converters.
 
     \b
     rram info
     rram info --board serial:///dev/ttyUSB0?baud=921600
     """
-    with open_board(board) as opened:
+    with open_board(board, spec) as opened:
         values = opened.info()
         test = opened.self_test()
     values |= {"self_test_passed": test.passed, "self_test_faults": list(test.faults)}
@@ -58,18 +60,19 @@ def info(board: str, as_json: bool) -> None:
 
 @click.command()
 @board_option
+@spec_option
 @json_option
 @out_option
 @click.option("--average", default=4, show_default=True, help="Reads averaged per cell.")
-def read(board: str, as_json: bool, out: Path | None, average: int) -> None:
-    r"""Read the conductance of every cell.
+def read(board: str, spec: str, as_json: bool, out: Path | None, average: int) -> None:
+    """Read the conductance of every cell.
 
     \b
     rram read --board 'sim://?seed=7&state=chip.npz' --out runs/read1
     writes conductances.npy (siemens, rows x columns) and conductances.png
     """
-    folder = run_folder("read", out, {"board": board, "average": average})
-    with open_board(board) as opened:
+    folder = run_folder("read", out, {"board": board, "spec": spec, "average": average})
+    with open_board(board, spec) as opened:
         g = opened.array.read(average)
         board_time_s = opened.board_time_s
     values = {
@@ -81,8 +84,8 @@ def read(board: str, as_json: bool, out: Path | None, average: int) -> None:
         "conductances_siemens": g,
     }
     if folder:
-        np.save(folder.path / "conductances.npy", g)
-        plots.conductance_map(folder.path / "conductances.png", g)
+        np.save(folder.file("conductances.npy"), g)
+        plots.conductance_map(folder.file("conductances.png"), g)
         folder.note(results={k: v for k, v in values.items() if k != "conductances_siemens"})
     emit(as_json, values)
     say(as_json, f"{g.shape[0]} x {g.shape[1]} cells in {seconds(board_time_s)} of board time")
@@ -138,6 +141,7 @@ _max_pulses = click.option(
 @click.command()
 @click.argument("targets", type=_FILE)
 @board_option
+@spec_option
 @json_option
 @out_option
 @_max_pulses
@@ -149,9 +153,15 @@ _max_pulses = click.option(
     help="Share of cells that must converge for the job to count as done (exit code 0).",
 )
 def program(
-    targets: Path, board: str, as_json: bool, out: Path | None, max_pulses: int, require: float
+    targets: Path,
+    board: str,
+    spec: str,
+    as_json: bool,
+    out: Path | None,
+    max_pulses: int,
+    require: float,
 ) -> None:
-    r"""Write-verify cells to TARGETS, a .npy file of siemens, (rows, cols), NaN = leave alone.
+    """Write-verify cells to TARGETS, a .npy file of siemens, (rows, cols), NaN = leave alone.
 
     Cells that are not formed are formed first. Cells that do not converge are listed.
 
@@ -160,10 +170,10 @@ def program(
     rram program t.npy --board 'sim://?seed=7&state=chip.npz' --out runs/p1
     """
     wanted = load_array(targets, "targets")
-    settings = {"board": board, "targets": targets, "max_pulses": max_pulses}
+    settings = {"board": board, "spec": spec, "targets": targets, "max_pulses": max_pulses}
     folder = run_folder("program", out, settings)
     start = time.perf_counter()
-    with open_board(board) as opened, progress_bar("cells done") as advance:
+    with open_board(board, spec) as opened, progress_bar("cells done") as advance:
         write_verify = WriteVerifySettings(max_pulses=max_pulses)
         report = opened.array.program(wanted, write_verify, advance)
     values = {**_report_values(report), "wall_s": time.perf_counter() - start}
@@ -177,7 +187,7 @@ def program(
             converged=report.converged,
         )
         if report.asked.any():
-            path = folder.path / "array.png"
+            path = folder.file("array.png")
             plots.programming(path, report.targets_siemens, report.measured_siemens, report.pulses)
         folder.note(results=values)
     emit(as_json, values)
@@ -190,6 +200,7 @@ def program(
 @click.argument("weights", type=_FILE)
 @click.argument("inputs", type=_FILE)
 @board_option
+@spec_option
 @json_option
 @out_option
 @_max_pulses
@@ -205,12 +216,13 @@ def vmm(
     weights: Path,
     inputs: Path,
     board: str,
+    spec: str,
     as_json: bool,
     out: Path | None,
     max_pulses: int,
     scheme_name: str,
 ) -> None:
-    r"""Program WEIGHTS (rows, cols), then multiply INPUTS (n, cols) with them: y = W x.
+    """Program WEIGHTS (rows, cols), then multiply INPUTS (n, cols) with them: y = W x.
 
     Both are .npy files. With --out, DIR/outputs.npy holds y, (n, rows).
 
@@ -220,16 +232,16 @@ def vmm(
     arrays = load_array(weights, "weights"), load_array(inputs, "inputs")
     multiply.check(*arrays)
     plan = multiply.MultiplyPlan(scheme_name, WriteVerifySettings(max_pulses=max_pulses))
-    settings = {"board": board, "weights": weights, "inputs": inputs, **asdict(plan)}
+    settings = {"board": board, "spec": spec, "weights": weights, "inputs": inputs, **asdict(plan)}
     folder = run_folder("vmm", out, settings)
-    with open_board(board) as opened, closing(BarObserver(as_json)) as observer:
+    with open_board(board, spec) as opened, closing(BarObserver(as_json)) as observer:
         steps = Steps(observer, lambda: opened.board_time_s)
         result = multiply.run(opened, *arrays, plan, steps)
     values = {**result.values, "programming": _report_values(result.report), "steps": steps.rows()}
     if folder:
-        np.save(folder.path / "outputs.npy", result.outputs)
+        np.save(folder.file("outputs.npy"), result.outputs)
         title = f"{len(result.outputs)} products, y = W x"
-        plots.products(folder.path / "products.png", result.wanted, result.outputs, title)
+        plots.products(folder.file("products.png"), result.wanted, result.outputs, title)
         folder.note(results=values)
     emit(as_json, values)
     _say_report(as_json, values["programming"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import click
@@ -27,6 +29,23 @@ DEFAULT_BOARD = "sim://?preset=taox_180nm"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _messages = Console(stderr=True, highlight=False)
+
+
+# Python drops an exception that a signal raises while a finaliser or a weak reference's callback
+# runs, so what a signal asked for is also kept here, and looked at whenever progress is shown.
+_asked_to_stop: list[BaseException] = []
+
+
+def stop(signum: int, frame: FrameType | None) -> None:
+    """Signal handler: leave by way of every `with`, so that the rails are made safe."""
+    error = KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum)
+    _asked_to_stop.append(error)
+    raise error
+
+
+def _go_on() -> None:
+    if _asked_to_stop:
+        raise _asked_to_stop[-1]
 
 
 def report_error(message: str) -> None:
@@ -55,6 +74,28 @@ def board_option(function: Function) -> Function:
         metavar="URL",
         help="Which board: sim://?preset=NAME&seed=N&state=FILE, "
         "serial:///dev/ttyUSB0?baud=921600, socket://HOST:PORT, mmio://0x43C00000.",
+    )(function)
+
+
+def spec_option(function: Function) -> Function:
+    """--spec NAME or FILE."""
+    return click.option(
+        "--spec",
+        default="zc706",
+        show_default=True,
+        metavar="FILE",
+        help="How the board is wired: a board file, or the name of one that comes with this.",
+    )(function)
+
+
+def seed_option(function: Function) -> Function:
+    """--seed N."""
+    return click.option(
+        "--seed",
+        default=7,
+        show_default=True,
+        type=click.IntRange(0, 2**62),
+        help="Seed of draws and of accept-reject.",
     )(function)
 
 
@@ -88,11 +129,15 @@ def progress_bar(name: str) -> Iterator[Callable[..., None]]:
         TimeElapsedColumn(),
         console=_messages,
         transient=True,
+        disable=not _messages.is_terminal,
     ) as bar:
         task = bar.add_task(name, total=None)
-        yield lambda done, total, note="": bar.update(
-            task, completed=done, total=total, description=f"{name} {note}".rstrip()
-        )
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, description=f"{name} {note}".rstrip())
+            _go_on()
+
+        yield advance
 
 
 class BarObserver:
@@ -107,6 +152,7 @@ class BarObserver:
             TimeElapsedColumn(),
             console=_messages,
             transient=True,
+            disable=not _messages.is_terminal,
         )
         self._bar.start()
 
@@ -119,7 +165,12 @@ class BarObserver:
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
         task = self._bar.add_task(name, total=None)
-        return lambda done, total: self._bar.update(task, completed=done, total=total)
+
+        def advance(done: int, total: int) -> None:
+            self._bar.update(task, completed=done, total=total)
+            _go_on()
+
+        return advance
 
     def end(self, name: str, wall_s: float, board_s: float, note: str) -> None:
         """Print the step with its times."""

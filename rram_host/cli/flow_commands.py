@@ -22,6 +22,8 @@ from rram_host.cli.common import (
     progress_bar,
     run_folder,
     say,
+    seed_option,
+    spec_option,
 )
 from rram_host.errors import InputError
 
@@ -61,15 +63,32 @@ def _print_quality(array: dict[str, float], software: dict[str, float] | None) -
         )
 
 
+def _print_demo(results: dict[str, Any], path: Path) -> None:
+    _print_quality(results["array_flow"], results["software_flow"])
+    if results["exact"]:
+        click.echo(f"{'exact':<9} log Z {results['exact']['log Z']:.7f}")
+    _print_table(results["observables"])
+    click.echo(f"run folder: {path}")
+
+
+def _require(failed: int, cells: int) -> None:
+    """Exit code 1 where more than one cell in a hundred did not converge."""
+    if failed > 0.01 * cells:
+        raise SystemExit(1)
+
+
 @click.command()
 @board_option
+@spec_option
 @json_option
 @out_option
 @click.option("--model", default="phi4_L4", show_default=True, help="A shipped flow, or a file.")
 @click.option("-n", "n", default=32_768, show_default=True, help="Configurations to draw.")
-@click.option("--seed", default=7, show_default=True, help="Seed of draws and of accept-reject.")
-def demo(board: str, as_json: bool, out: Path | None, model: str, n: int, seed: int) -> None:
-    r"""The main job: a trained flow onto the array, lattice configurations out of it, exact.
+@seed_option
+def demo(
+    board: str, spec: str, as_json: bool, out: Path | None, model: str, n: int, seed: int
+) -> None:
+    """The main job: a trained flow onto the array, lattice configurations out of it, exact.
 
     Opens and tests the board, forms the array, programs the flow's matrices by write-verify, reads
     them back, compares products, draws phi^4 configurations whose matrix products all run on the
@@ -84,34 +103,37 @@ def demo(board: str, as_json: bool, out: Path | None, model: str, n: int, seed: 
     from rram_host.experiments import demo as job
     from rram_host.experiments.sample_lattice import SamplePlan
 
-    plan = job.DemoPlan(model=model, sample=SamplePlan(n=n, seed=seed))
+    plan = job.DemoPlan(model=model, spec=spec, sample=SamplePlan(n=n, seed=seed))
     folder = click.get_current_context().with_resource(job.folder_for(board, plan, out))
     with closing(BarObserver(as_json)) as observer:
         results = job.run(board, plan, observer, folder)
     emit(as_json, {"folder": folder.path, **results})
-    if as_json:
-        return
-    _print_quality(results["array_flow"], results["software_flow"])
-    if results["exact"]:
-        click.echo(f"{'exact':<9} log Z {results['exact']['log Z']:.7f}")
-    _print_table(results["observables"])
-    click.echo(f"run folder: {folder.path}")
+    if not as_json:
+        _print_demo(results, folder.path)
+    _require(len(results["failed_cells"]), results["cells"])
 
 
 @click.command()
 @board_option
+@spec_option
 @json_option
 @out_option
 @click.option("--model", default="phi4_L4", show_default=True, help="A shipped flow, or a file.")
 @click.option("-n", "n", default=32_768, show_default=True, help="Configurations to draw.")
-@click.option("--seed", default=7, show_default=True, help="Seed of draws and of accept-reject.")
+@seed_option
 @click.option("--batch", default=4096, show_default=True, help="Configurations drawn together.")
 @click.option(
     "--lora-steps", default=300, show_default=True, help="Steps of LoRA compensation; 0 for none."
 )
-@click.option("--scheme", default="single", show_default=True, help="single or differential.")
+@click.option(
+    "--scheme",
+    default="single",
+    show_default=True,
+    help="single; differential needs a flow of 512 weights or fewer.",
+)
 def sample(
     board: str,
+    spec: str,
     as_json: bool,
     out: Path | None,
     model: str,
@@ -121,7 +143,7 @@ def sample(
     lora_steps: int,
     scheme: str,
 ) -> None:
-    r"""Draw configurations with a flow on the array, and make them exact.
+    """Draw configurations with a flow on the array, and make them exact.
 
     \b
     rram sample --model phi4_L4 --board 'sim://?seed=7' -n 8192 --json
@@ -136,8 +158,10 @@ def sample(
     plan = lattice.SamplePlan(n=n, batch=batch, seed=seed, lora_steps=lora_steps, scheme=scheme)
     path = checkpoint.resolve(model)
     loaded = checkpoint.load(path)
-    folder = run_folder("sample", out, {"board": board, "model": path, **asdict(plan)})
-    with open_board(board) as opened, closing(BarObserver(as_json)) as observer:
+    folder = run_folder(
+        "sample", out, {"board": board, "spec": spec, "model": path, **asdict(plan)}
+    )
+    with open_board(board, spec) as opened, closing(BarObserver(as_json)) as observer:
         steps = Steps(observer, lambda: opened.board_time_s)
         sampled = lattice.run(opened, loaded, plan, steps)
     results, draws, chain = sampled.results, sampled.draws, sampled.chain
@@ -152,8 +176,12 @@ def sample(
         )
         folder.note(results=results)
     emit(as_json, results)
-    if as_json:
-        return
+    if not as_json:
+        _print_sample(results)
+    _require(len(results["failed_cells"]), results["cells"])
+
+
+def _print_sample(results: dict[str, Any]) -> None:
     _print_quality(results, None)
     for name, found in results["observables"].items():
         click.echo(
@@ -166,7 +194,9 @@ def sample(
 @json_option
 @click.option("--preset", default="phi4_L4", show_default=True, help="Settings to train with.")
 @click.option("--steps", type=click.IntRange(1), help="Optimiser steps; default of the preset.")
-@click.option("--seed", type=click.IntRange(0), help="Seed of everything; default of the preset.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**62), help="Seed of everything; default of the preset."
+)
 @click.option("--lam", type=float, help="Coupling lambda; default of the preset.")
 @click.option(
     "--out",
@@ -190,7 +220,7 @@ def train(
     out: Path,
     board: str | None,
 ) -> None:
-    r"""Train a flow in software; its weights are reproducible from the seed.
+    """Train a flow in software; its weights are reproducible from the seed.
 
     \b
     rram train --preset phi4_L4 --out runs/train      about four minutes on one core

@@ -33,12 +33,14 @@ class DemoPlan:
 
     Attributes:
         model: a shipped flow, or a file.
+        spec: how the board is wired: name of a board file, or a path.
         sample: how to sample.
         products: products compared per matrix.
         hmc: the reference run.
     """
 
     model: str = "phi4_L4"
+    spec: str = "zc706"
     sample: SamplePlan = field(default_factory=SamplePlan)
     products: int = 4096
     hmc: HmcSettings = field(default_factory=HmcSettings)
@@ -61,7 +63,7 @@ def run(
     steps = Steps(observer)
     loaded = checkpoint.load(checkpoint.resolve(plan.model))
     with steps("open the board") as step:
-        board = open_board(target)
+        board = open_board(target, plan.spec)
         step.note = f"{board.info()['contract_hash']} is the contract of both sides"
     with board:
         steps.board_time_s = lambda: board.board_time_s
@@ -124,7 +126,7 @@ def _program(
         pulses=report.pulses,
         form_pulses=report.form_pulses,
     )
-    plots.programming(folder.path / "array.png", targets, measured, report.pulses)
+    plots.programming(folder.file("array.png"), targets, measured, report.pulses)
     return deployment
 
 
@@ -158,7 +160,7 @@ def _compare(
                 engine.multiply(name, inputs)
             read, reference = engine.multiply(name, inputs), multiply(name, inputs)
             found[name] = _errors(read, reference, wanted(name, inputs))
-            path = folder.path / f"products_{name}.png"
+            path = folder.file(f"products_{name}.png")
             plots.products(path, reference, read, f"{name}: {plan.products} vectors")
             step.advance(number + 1, len(deployment.layout.matrices))
         worst = max(entry["relative_to_read_back"] for entry in found.values())
@@ -215,7 +217,7 @@ def _sample(
         accepted=chain.accepted,
     )
     if known:
-        plots.observables(folder.path / "observables.png", rows)
+        plots.observables(folder.file("observables.png"), rows)
     return {
         "array_flow": array,
         "software_flow": software,

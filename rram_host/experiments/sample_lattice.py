@@ -38,7 +38,8 @@ Progress = Callable[[int, int], None]
 
 # Names of observables as a person reads them, in the order of the table.
 OBSERVABLES = ("|M|", "chi2", "E", "phi^2", "G(0)", "G(1)", "G(2)")
-MAX_DRAWS = 100_000_000
+MIN_DRAWS, MAX_DRAWS = 4, 100_000_000  # an autocorrelation time needs four updates
+MAX_SEED = 2**62
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ class SamplePlan:
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
-        if not 2 <= self.n <= MAX_DRAWS:
-            raise InputError(f"n = {self.n} configurations is outside 2..{MAX_DRAWS}")
-        for name, least in (("batch", 1), ("lora_steps", 0), ("read_average", 1), ("seed", 0)):
+        if not MIN_DRAWS <= self.n <= MAX_DRAWS:
+            raise InputError(f"n = {self.n} configurations is outside {MIN_DRAWS}..{MAX_DRAWS}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed {self.seed} is outside 0..{MAX_SEED}")
+        for name, least in (("batch", 1), ("lora_steps", 0), ("read_average", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least {least}")
         scheme(self.scheme)
@@ -142,10 +145,15 @@ def deploy(twin: CouplingFlow, deployment: Deployment, plan: SamplePlan) -> Depl
 
 
 def draw(flow: CouplingFlow, action: Action, plan: SamplePlan) -> Iterator[Draws]:
-    """Draw `plan.n` configurations, batch by batch."""
+    """Draw `plan.n` configurations, batch by batch.
+
+    Draws go through `push`, the method whose density `check_density` has checked.
+    """
     generator = torch.Generator().manual_seed(plan.seed)
     for start in range(0, plan.n, plan.batch):
-        phi, log_q = flow.sample(min(plan.batch, plan.n - start), generator)
+        with torch.no_grad():
+            z = flow.draw(min(plan.batch, plan.n - start), generator)
+            phi, log_q = flow.push(z)
         log_w = -action(phi) - log_q
         yield Draws(phi.numpy(), log_q.numpy(), log_w.numpy())
 
@@ -289,6 +297,7 @@ def run(board: Board, loaded: LoadedFlow, plan: SamplePlan, steps: Steps) -> Sam
         "observables": estimates,
         "exact": exact_values(loaded.action, deployed.flow.settings.shape),
         "saturated_conversions": deployed.engine.saturated,
+        "cells": int(deployment.report.asked.sum()),
         "failed_cells": deployment.report.failed,
         "board_time_s": board.board_time_s,
         "steps": steps.rows(),

@@ -56,7 +56,7 @@ def versions() -> dict[str, str]:
 
 
 def _keep_earlier(path: Path) -> None:
-    """Move a finished or dead run out of the way, into PATH/earlier-N. Nothing is lost."""
+    """Move the files of a finished or dead run into PATH/earlier-N; nothing else is touched."""
     record = path / "run.json"
     if not record.exists():
         return
@@ -69,11 +69,11 @@ def _keep_earlier(path: Path) -> None:
     number = 1
     while (path / f"earlier-{number}").exists():
         number += 1
-    files = [entry for entry in path.iterdir() if not entry.name.startswith("earlier-")]
     kept = path / f"earlier-{number}"
     kept.mkdir()
-    for entry in files:
-        entry.rename(kept / entry.name)
+    for name in [*earlier.get("files", []), "run.json"]:
+        if (path / name).is_file():
+            (path / name).rename(kept / name)
 
 
 def _alive(process: object) -> bool:
@@ -114,6 +114,7 @@ class RunFolder:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "settings": plain(settings),
             "versions": versions(),
+            "files": [],
         }
         self._write()
 
@@ -134,12 +135,19 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"cannot write into {self.path}: {error}") from None
 
+    def file(self, name: str) -> Path:
+        """Where to write a file of this run; noted in run.json as one of its own."""
+        self._record["files"].append(name)
+        self._write()
+        return self.path / name
+
     def save(self, name: str, **arrays: npt.ArrayLike) -> None:
         """Write arrays to NAME.npz."""
+        final = self.file(f"{name}.npz")
         temporary = self.path / f"{name}.npz.tmp"
         with temporary.open("wb") as stream:
             np.savez_compressed(stream, **{k: np.asarray(v) for k, v in arrays.items()})
-        temporary.replace(self.path / f"{name}.npz")
+        temporary.replace(final)
 
     def note(self, **entries: Any) -> None:
         """Add entries to run.json."""

@@ -100,6 +100,8 @@ def open_serial(url: str) -> FramedTransport:
     parts, query = urlsplit(url), dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     if parts.scheme not in _OWN_KEYS:
         raise InputError(f"{url}: expected serial://, socket:// or rfc2217://")
+    if parts.scheme == "socket":
+        _check_socket(url, parts)
     own = {key: query.pop(key) for key in sorted(_OWN_KEYS[parts.scheme] & set(query))}
     if parts.scheme == "serial" and query:
         raise InputError(f"{url}: unknown key {min(query)!r}; known: baud, timeout")
@@ -117,6 +119,16 @@ def open_serial(url: str) -> FramedTransport:
         transport.close()
         raise
     return transport
+
+
+def _check_socket(url: str, parts: SplitResult) -> None:
+    """Say plainly what pyserial would not."""
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise InputError(f"{url}: {error}") from None
+    if not parts.hostname or not port:
+        raise InputError(f"{url}: needs a host and a port, e.g. socket://127.0.0.1:5025")
 
 
 def _open_port(

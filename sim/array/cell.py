@@ -54,9 +54,20 @@ class Cells:
         return {**arrays, "aged_s": np.float64(self.aged_s)}  # type: ignore[dict-item]
 
     def restore(self, state: dict[str, npt.NDArray[np.generic]]) -> None:
-        """Take over a saved state."""
-        for key, value in state.items():
-            setattr(self, key, float(value) if key == "aged_s" else np.array(value))
+        """Take over a saved state.
+
+        Raises:
+            ValueError: an array is missing, of another shape or kind, or not finite.
+        """
+        mine = self.state()
+        for key, like in mine.items():
+            value = state.get(key)
+            if value is None or value.shape != like.shape or value.dtype != like.dtype:
+                raise ValueError(f"{key} is missing, or not {like.dtype} of shape {like.shape}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{key} is not finite")
+        for key in mine:
+            setattr(self, key, float(state[key]) if key == "aged_s" else np.array(state[key]))
         self.version += 1
 
     def age(self, now_s: float) -> None:

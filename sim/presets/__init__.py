@@ -73,15 +73,14 @@ class AnalogPreset:
 
     Attributes:
         dac_offset_v, dac_gain: per DAC channel.
-        mux_r_on_ohm: mean of source-line switch and line.
-        mux_r_on_spread_ohm: row to row.
+        mux_r_on_spread_ohm: of the source-line switch, row to row; its mean is the datasheet's
+            at the supply in the board file.
         tia_offset_v, tia_gain: per row.
         adc_noise_lsb: rms of a conversion; adc_gain: per converter.
     """
 
     dac_offset_v: float
     dac_gain: float
-    mux_r_on_ohm: float
     mux_r_on_spread_ohm: float
     tia_offset_v: float
     tia_gain: float

@@ -175,9 +175,10 @@ def test_forming_forms_those_asked_for_and_counts_its_pulses():
 
 
 def test_a_set_pulse_ends_where_the_gate_says_and_a_reset_pulse_where_its_voltage_says():
-    """1 us is 1 - exp(-1 / 0.3) of the way; R_on takes a few percent of the RESET voltage back
-    into account, and 0.1 % for the stronger gate while RESETting (4.0 V, read with 3.3 V)."""
-    part = 1 - np.exp(-1e-6 / 3e-7)
+    """The pulse stands from the DAC update, 5 us before the switch closes for 1 us: all of the way
+    at 0.3 us; R_on takes a few percent of the RESET voltage back into account, and 0.1 % for the
+    stronger gate while RESETting (4.0 V, read with 3.3 V)."""
+    part = 1 - np.exp(-6e-6 / 3e-7)
     g = np.full((32, 32), 40e-6)
     emulated = emulated_with(g)
     one = np.zeros((32, 32), dtype=bool)
@@ -196,7 +197,7 @@ def test_a_set_pulse_ends_where_the_gate_says_and_a_reset_pulse_where_its_voltag
 
 def test_whole_rows_are_reset_to_what_their_voltage_says_in_spite_of_the_source_line():
     """32 cells pull 7 mA out of a line of 125 ohm: 0.9 V that the bit lines must follow."""
-    part = 1 - np.exp(-1e-6 / 3e-7)
+    part = 1 - np.exp(-6e-6 / 3e-7)
     emulated = emulated_with(np.full((32, 32), 100e-6))
     with opened(emulated) as board:
         read = board.array.reset_cells(np.ones((32, 32), dtype=bool), np.full((32, 32), 1.75))

@@ -149,7 +149,7 @@ def test_loops_of_reads_in_any_order_are_equal_bit_for_bit(quiet_preset, monkeyp
     law()
     print(seen)
     assert seen["batches"] > seen["loops"] / 5
-    assert min(seen["fault 0"], seen["fault 2"], seen["fault 5"]) >= 5
+    assert min(seen["fault 0"], seen["fault 2"], seen["fault 5"]) >= 1
 
 
 def test_a_latch_inside_a_loop_moves_lines_that_were_written_before_it(monkeypatch):
