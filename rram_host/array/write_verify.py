@@ -37,8 +37,8 @@ class WriteVerifySettings:
         verify_average: repetitions of each verify read.
     """
 
-    tolerance_siemens: float = 0.7e-6
-    accept_siemens: float = 1.5e-6
+    tolerance_siemens: float = 0.6e-6
+    accept_siemens: float = 1.2e-6
     max_pulses: int = 40
     gain: float = 0.8
     max_parallel_reset: int = 16
