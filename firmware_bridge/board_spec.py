@@ -4,50 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firmware_bridge import registers
+from firmware_bridge import board_file
+from firmware_bridge.board_file import BOARDS, Provenance
+from firmware_bridge.board_keys import (
+    DAC_TOP_V,
+    KEYS,
+    MAX_SELECTS,
+    PART_KEYS,
+    PULSE_KEYS,
+    Parts,
+    PulseDefaults,
+)
 from firmware_bridge.chips import ads8324, cd4051b, dac80508, opa4322
 from firmware_bridge.errors import InputError
 
-BOARDS = Path(__file__).parent / "boards"
-MAX_DAC_CHIPS = registers.N_LIMITS // dac80508.N_CHANNELS
-SOURCES = ("datasheet", "paper", "assumed")
+__all__ = ["BOARDS", "BoardSpec", "Parts", "Provenance", "PulseDefaults", "from_mapping", "load"]
 
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a value comes from."""
-
-    key: str
-    value: Any
-    unit: str
-    source: str
-    note: str
-
-
-@dataclass(frozen=True)
-class PulseDefaults:
-    """First guesses for pulses until a chip is measured. Volts, seconds, siemens, siemens/volt."""
-
-    form_bl_start_v: float
-    form_bl_stop_v: float
-    form_bl_step_v: float
-    form_wl_v: float
-    form_width_s: float
-    set_bl_v: float
-    set_width_s: float
-    set_wl_offset_v: float
-    set_wl_slope_siemens_per_v: float
-    reset_wl_v: float
-    reset_width_s: float
-    reset_start_v: float
-    reset_stop_v: float
-    reset_top_siemens: float
-    reset_slope_siemens_per_v: float
+READ_TOP_V = 1.25 * (1 - 1 / dac80508.FULL_SCALE)  # last code of the range that reads use
+PULSE_MAX_S = ((1 << 28) - 1) * 10e-9  # 28 bits of 10 ns
 
 
 @dataclass(frozen=True)
@@ -77,77 +56,194 @@ class BoardSpec:
     sl_rail: int
     sl_float: int
     mux_supply_v: float
+    mux_control_v: float
     tia_bias_v: float
     sl_rail_v: float
     tia_supply_v: float
     adc_reference_v: float
     tia_feedback_ohm: tuple[float, ...]
-    tia_settling_s: float
+    tia_feedback_farad: tuple[float, ...]
+    tia_input_farad: float
     read_voltage_v: float
     wl_read_v: float
     bl_limit_v: float
     wl_limit_v: float
     pulses: PulseDefaults
+    parts: Parts
     provenance: tuple[Provenance, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a board that cannot be built."""
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(f"board file: name = {self.name!r}: must be a text")
+        for owner, keys in ((self, KEYS), (self.pulses, PULSE_KEYS), (self.parts, PART_KEYS)):
+            for field, key in keys.items():
+                key.check(self.name, getattr(owner, field))
         channels = self.dac_chips * dac80508.N_CHANNELS
-        self._check_lines("bl_channel", self.cols, channels)
-        self._check_lines("wl_channel", self.rows, channels)
-        for name in ("sl_bit0", "sl_bit1"):
-            self._check_lines(name, self.rows, 2 * self.rows)
-        for one, two in (("bl_channel", "wl_channel"), ("sl_bit0", "sl_bit1")):
-            shared = set(getattr(self, one)) & set(getattr(self, two))
-            if shared:
-                raise InputError(f"board {self.name}: {one} and {two} both use {sorted(shared)}")
+        self._check_places(
+            (("BL", "bl_channel", self.cols), ("WL", "wl_channel", self.rows)), channels
+        )
+        bits = (("low bit of SL", "sl_bit0", self.rows), ("high bit of SL", "sl_bit1", self.rows))
+        self._check_places(bits, 2 * self.rows)
         self._check_adcs()
-        self._check_values()
+        self._check_switches()
+        for field, broken, reason in (*self._electrical_rules(), *self._pulse_rules()):
+            if broken:
+                raise self._refusal(field, reason)
 
-    def _check_lines(self, key: str, n_lines: int, n_places: int) -> None:
-        value = getattr(self, key)
-        if len(value) != n_lines:
-            raise InputError(f"board {self.name}: {key} has {len(value)} entries, not {n_lines}")
-        if len(set(value)) != len(value):
-            raise InputError(f"board {self.name}: {key} uses a place twice: {list(value)}")
-        outside = [place for place in value if not 0 <= place < n_places]
-        if outside:
-            raise InputError(f"board {self.name}: {key} {outside} is outside 0..{n_places - 1}")
+    def _refusal(self, field: str, reason: str, index: int | None = None) -> InputError:
+        """The error of a field whose value does not fit this board."""
+        keys, owner = (PULSE_KEYS, self.pulses) if field in PULSE_KEYS else (KEYS, self)
+        value = getattr(owner, field)
+        shown = value if index is None else value[index]
+        return keys[field].refusal(self.name, shown, reason, index)
+
+    def _check_count(self, field: str, count: int) -> None:
+        found = len(getattr(self, field))
+        if found != count:
+            raise self._refusal(field, f"has {found} entries, not {count}")
+
+    def _check_places(self, groups: tuple[tuple[str, str, int], ...], n_places: int) -> None:
+        """Lines of several groups share one set of places, and no two lines one place."""
+        taken: dict[int, str] = {}
+        for line, field, count in groups:
+            self._check_count(field, count)
+            for index, place in enumerate(getattr(self, field)):
+                unit = KEYS[field].unit
+                if place >= n_places:
+                    raise self._refusal(field, f"{unit} outside 0..{n_places - 1}", index)
+                if place in taken:
+                    reason = f"{taken[place]} and {line}{index} overlap on {unit} {place}"
+                    raise self._refusal(field, reason, index)
+                taken[place] = f"{line}{index}"
 
     def _check_adcs(self) -> None:
-        for name in ("adc_of_row", "select_of_row"):
-            if len(getattr(self, name)) != self.rows:
-                raise InputError(
-                    f"board {self.name}: {name} has {len(getattr(self, name))} entries, "
-                    f"not {self.rows}"
+        for field in ("adc_of_row", "select_of_row"):
+            self._check_count(field, self.rows)
+        if self.adcs > self.rows:
+            raise self._refusal("adcs", f"more converters than rows ({self.rows})")
+        taken: dict[tuple[int, int], int] = {}
+        for row, place in enumerate(zip(self.adc_of_row, self.select_of_row, strict=True)):
+            if place[0] >= self.adcs:
+                raise self._refusal("adc_of_row", f"converter outside 0..{self.adcs - 1}", row)
+            if place in taken:
+                reason = (
+                    f"rows {taken[place]} and {row} overlap on ADC {place[0]}, input {place[1]}"
                 )
-        pairs = list(zip(self.adc_of_row, self.select_of_row, strict=True))
-        if len(pairs) != self.rows or len(set(pairs)) != self.rows:
-            raise InputError(f"board {self.name}: every row needs an ADC input of its own")
-        if any(not 0 <= adc < self.adcs or not 0 <= sel < 32 for adc, sel in pairs):
-            raise InputError(f"board {self.name}: adc_of_row outside 0..{self.adcs - 1}")
+                raise self._refusal("select_of_row", reason, row)
+            taken[place] = row
 
-    def _check_values(self) -> None:
-        if not 1 <= self.dac_chips <= MAX_DAC_CHIPS:
+    def _check_switches(self) -> None:
+        fields = ("sl_ground", "sl_tia", "sl_rail", "sl_float")
+        taken: dict[int, str] = {}
+        for field in fields:
+            code = getattr(self, field)
+            if code in taken:
+                raise self._refusal(field, f"input {code} is taken by {KEYS[taken[code]].name}")
+            taken[code] = field
+        try:
+            cd4051b.check_levels(self.mux_supply_v, self.mux_control_v)
+        except InputError as error:
+            field = "mux_control_v" if self.mux_supply_v in cd4051b.R_ON_OHM else "mux_supply_v"
+            raise self._refusal(field, str(error)) from None
+
+    def _electrical_rules(self) -> Iterator[tuple[str, bool, str]]:
+        """Field, whether it breaks the rule, and the rule: rails, readout, limits."""
+
+        def limit(key: str, value: float, unit: str = "V") -> str:
+            return f"{key} = {value:g} {unit}"
+
+        window = limit("array.conductance_max", self.conductance_max_siemens, "S")
+        yield (
+            "conductance_min_siemens",
+            self.conductance_min_siemens >= self.conductance_max_siemens,
+            f"must be below {window}",
+        )
+        lowest, highest = ads8324.SUPPLY_MIN_V, ads8324.SUPPLY_MAX_V
+        yield (
+            "tia_supply_v",
+            not lowest <= self.tia_supply_v <= highest,
+            f"outside {lowest}..{highest} V (ADS8324, on the same supply)",
+        )
+        swing = self.tia_supply_v - opa4322.HEADROOM_V
+        yield (
+            "tia_bias_v",
+            not opa4322.HEADROOM_V < self.tia_bias_v < swing,
+            f"outside {opa4322.HEADROOM_V:g}..{swing:g} V (OPA4322 output)",
+        )
+        half = self.tia_supply_v / 2
+        yield (
+            "adc_reference_v",
+            not ads8324.REFERENCE_MIN_V <= self.adc_reference_v <= half,
+            f"outside {ads8324.REFERENCE_MIN_V}..{half} V (ADS8324: 0.5 V to half its supply)",
+        )
+        room = min(self.tia_bias_v, min(READ_TOP_V, self.bl_limit_v) - self.tia_bias_v)
+        yield (
+            "read_voltage_v",
+            self.read_voltage_v > room,
+            f"{limit('rails.tia_bias', self.tia_bias_v)} leaves {room:.4g} V either way within "
+            f"0..1.25 V (DAC80508 range of reads) and {limit('limits.bl', self.bl_limit_v)}",
+        )
+        yield (
+            "wl_read_v",
+            self.wl_read_v > self.wl_limit_v,
+            f"above {limit('limits.wl', self.wl_limit_v)}",
+        )
+        yield (
+            "sl_rail_v",
+            self.sl_rail_v > min(self.bl_limit_v, self.mux_supply_v),
+            f"above {limit('limits.bl', self.bl_limit_v)} (bit lines are inhibited at the rail) or "
+            f"{limit('sl_switch.supply', self.mux_supply_v)} (CD4051B)",
+        )
+
+    def _pulse_rules(self) -> Iterator[tuple[str, bool, str]]:
+        """Field, whether it breaks the rule, and the rule: pulses."""
+        p, unit = self.pulses, dac80508.code_to_volts(1, DAC_TOP_V).item()
+        for line, limit_v, fields in (
+            ("bl", self.bl_limit_v, ("form_bl_stop_v", "set_bl_v")),
+            ("wl", self.wl_limit_v, ("form_wl_v", "set_wl_offset_v", "reset_wl_v")),
+        ):
+            for field in fields:
+                broken = getattr(p, field) > limit_v
+                yield field, broken, f"above limits.{line} = {limit_v:g} V"
+        stop = f"pulses.form_bl_stop = {p.form_bl_stop_v:g} V"
+        yield "form_bl_start_v", p.form_bl_start_v > p.form_bl_stop_v, f"above {stop}"
+        yield "form_bl_step_v", p.form_bl_step_v < unit, f"below one DAC code, {unit:.3g} V"
+        rail = f"rails.sl_rail = {self.sl_rail_v:g} V (RESET is rail minus BL)"
+        yield "reset_stop_v", p.reset_stop_v > self.sl_rail_v, f"above {rail}"
+        stop = f"pulses.reset_stop = {p.reset_stop_v:g} V"
+        yield "reset_start_v", p.reset_start_v > p.reset_stop_v, f"above {stop}"
+        shortest = self.mux_switch_s
+        for field in ("form_width_s", "set_width_s", "reset_width_s"):
+            width = getattr(p, field)
+            reason = f"outside {shortest:g} s (CD4051B turning on) to {PULSE_MAX_S:.3g} s (28 bits)"
+            yield field, not shortest <= width <= PULSE_MAX_S, reason
+
+    def with_adcs(self, count: int) -> BoardSpec:
+        """The same board with `count` converters: row r on ADC r % count, input r // count.
+
+        Neighbouring rows sit on different converters, so that `count` of them convert together.
+
+        Raises:
+            InputError: no converter, more than rows, or so few that one would need more than 32
+                inputs.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= self.rows:
             raise InputError(
-                f"board {self.name}: dac_chips = {self.dac_chips} is outside 1..{MAX_DAC_CHIPS} "
-                "(chip mask and limit registers)"
+                f"board {self.name}: {count!r} converters: outside 1..{self.rows} (rows)"
             )
-        codes = (self.sl_ground, self.sl_tia, self.sl_rail, self.sl_float)
-        if sorted(codes) != [0, 1, 2, 3]:
-            raise InputError(f"board {self.name}: sl_switch inputs {codes} must be 0, 1, 2, 3")
-        if len(self.tia_feedback_ohm) != 4 or min(self.tia_feedback_ohm) <= 0:
-            raise InputError(f"board {self.name}: tia_feedback needs four values above 0 ohm")
-        if not 0.5 <= self.adc_reference_v <= self.tia_supply_v / 2:
+        inputs = -(-self.rows // count)
+        if inputs > MAX_SELECTS:
             raise InputError(
-                f"board {self.name}: adc_reference {self.adc_reference_v} V is outside "
-                f"0.5..{self.tia_supply_v / 2} V (ADS8324: 0.5 V to half its supply)"
+                f"board {self.name}: {count} converters for {self.rows} rows need {inputs} inputs "
+                f"each, more than {MAX_SELECTS}"
             )
-        for part in (self, self.pulses):
-            for item in dataclasses.fields(part):
-                value = getattr(part, item.name)
-                if isinstance(value, float) and not 0 < value < math.inf:
-                    raise InputError(f"board {self.name}: {item.name} = {value} must be above 0")
+        return dataclasses.replace(
+            self,
+            adcs=count,
+            adc_of_row=tuple(row % count for row in range(self.rows)),
+            select_of_row=tuple(row // count for row in range(self.rows)),
+        )
 
     @property
     def selects(self) -> int:
@@ -156,13 +252,37 @@ class BoardSpec:
 
     @property
     def mux_r_on_ohm(self) -> float:
-        """Typical on-resistance between a source line and what it is switched to."""
-        return cd4051b.typical_r_on_ohm(self.mux_supply_v)
+        """Typical resistance of a switch between a source line and its amplifier."""
+        return self.switch_ohm(self.tia_bias_v)
+
+    def switch_ohm(self, signal_v: float) -> float:
+        """Typical on-resistance of a source-line switch at the voltage that it passes."""
+        return float(cd4051b.r_on_ohm(self.mux_supply_v, signal_v))
 
     @property
     def dac_settling_s(self) -> float:
         """Settling of a DAC output (DAC80508)."""
         return dac80508.SETTLING_S
+
+    @property
+    def mux_switch_s(self) -> float:
+        """Longest time a source-line switch takes to turn on or off or to change its input."""
+        return cd4051b.switching_max_s(self.mux_supply_v)
+
+    def tia_settling_s(self, tia_range: int) -> float:
+        """Settling of an amplifier to 14 bit in a range, after a step of its current."""
+        return opa4322.settling_s(
+            self.tia_feedback_ohm[tia_range],
+            self.tia_feedback_farad[tia_range],
+            self.tia_input_farad,
+        )
+
+    def settling_s(self, tia_range: int) -> float:
+        """From an update of bit lines to a conversion: converter, and amplifier behind it.
+
+        Settling times of a chain add in squares: sqrt(t_DAC^2 + t_TIA^2).
+        """
+        return math.hypot(self.dac_settling_s, self.tia_settling_s(tia_range))
 
     def full_scale_a(self, tia_range: int) -> float:
         """Largest current that a range measures, in amperes."""
@@ -191,108 +311,26 @@ def load(name_or_path: str | Path = "zc706") -> BoardSpec:
     Raises:
         InputError: no such file, a value without provenance, or a board that cannot be.
     """
-    try:
-        import tomllib
-    except ImportError as error:  # Python 3.10, on the board: it never needs a BoardSpec
-        raise InputError("reading a board file needs Python 3.11 (tomllib)") from error
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = BOARDS / f"{name_or_path}.toml"
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in BOARDS.glob("*.toml")))
-        raise InputError(f"no board file {path}; known boards: {known}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a TOML file: {error}") from None
-    return from_mapping(raw)
-
-
-def _entries(raw: Mapping[str, Any]) -> dict[str, Provenance]:
-    entries = {}
-    for section, table in raw.items():
-        if section == "name":
-            continue
-        if not isinstance(table, dict):
-            raise InputError(f"board file: {section} is neither the name nor a section")
-        for key, item in table.items():
-            name = f"{section}.{key}"
-            missing = {"value", "unit", "source", "note"}
-            missing -= set(item) if isinstance(item, dict) else set()
-            if missing:
-                raise InputError(f"board file: {name} lacks {', '.join(sorted(missing))}")
-            if item["source"] not in SOURCES:
-                raise InputError(
-                    f"board file: {name} has source {item['source']!r}, not one of {SOURCES}"
-                )
-            entries[name] = Provenance(
-                name, item["value"], item["unit"], item["source"], item["note"]
-            )
-    return entries
-
-
-_KEYS = {
-    "rows": "array.rows",
-    "cols": "array.cols",
-    "conductance_min_siemens": "array.conductance_min",
-    "conductance_max_siemens": "array.conductance_max",
-    "dac_chips": "wiring.dac_chips",
-    "bl_channel": "wiring.bl_channel",
-    "wl_channel": "wiring.wl_channel",
-    "sl_bit0": "wiring.sl_bit0",
-    "sl_bit1": "wiring.sl_bit1",
-    "adcs": "wiring.adcs",
-    "adc_of_row": "wiring.adc_of_row",
-    "select_of_row": "wiring.select_of_row",
-    "sl_ground": "sl_switch.ground",
-    "sl_tia": "sl_switch.tia",
-    "sl_rail": "sl_switch.rail",
-    "sl_float": "sl_switch.float",
-    "mux_supply_v": "sl_switch.supply",
-    "tia_bias_v": "rails.tia_bias",
-    "sl_rail_v": "rails.sl_rail",
-    "tia_supply_v": "rails.tia_supply",
-    "adc_reference_v": "readout.adc_reference",
-    "tia_feedback_ohm": "readout.tia_feedback",
-    "tia_settling_s": "readout.tia_settling",
-    "read_voltage_v": "readout.read_voltage",
-    "wl_read_v": "readout.wl_read",
-    "bl_limit_v": "limits.bl",
-    "wl_limit_v": "limits.wl",
-}
-_SUFFIXES = ("_siemens_per_v", "_siemens", "_v", "_s")
-
-
-def _pulse_key(field: str) -> str:
-    suffix = next(s for s in _SUFFIXES if field.endswith(s))
-    return "pulses." + field.removesuffix(suffix)
+    return from_mapping(board_file.read(name_or_path))
 
 
 def from_mapping(raw: Mapping[str, Any]) -> BoardSpec:
     """Build a BoardSpec from the parsed TOML.
 
     Raises:
-        InputError: key missing, unknown key, or a value that a board cannot have.
+        InputError: a key is missing or unknown, or holds a value that no board or not this one
+            can have: names the key, the value and the reason.
     """
-    entries = _entries(raw)
-    pulse_keys = {f.name: _pulse_key(f.name) for f in dataclasses.fields(PulseDefaults)}
-    wanted = set(_KEYS.values()) | set(pulse_keys.values())
-    if wanted != set(entries):
-        odd = sorted(wanted ^ set(entries))
-        raise InputError(f"board file: keys missing or unknown: {', '.join(odd)}")
-
-    def value(key: str) -> Any:
-        found = entries[key].value
-        items = found if isinstance(found, list) else [found]
-        if any(isinstance(item, bool) or not isinstance(item, int | float) for item in items):
-            raise InputError(f"board file: {key} = {found!r} is not a number or a list of numbers")
-        return tuple(found) if isinstance(found, list) else found
-
-    pulses = PulseDefaults(**{name: float(value(key)) for name, key in pulse_keys.items()})
-    fields = {name: value(key) for name, key in _KEYS.items()}
+    name = raw.get("name", "unnamed")
+    groups = (KEYS, PULSE_KEYS, PART_KEYS)
+    found = board_file.entries(str(name), raw, [key for group in groups for key in group.values()])
+    board, pulses, parts = (
+        {field: found[key.name].value for field, key in group.items()} for group in groups
+    )
     return BoardSpec(
-        name=str(raw.get("name", "unnamed")),
-        pulses=pulses,
-        provenance=tuple(entries.values()),
-        **fields,
+        name=name,
+        pulses=PulseDefaults(**pulses),
+        parts=Parts(**parts),
+        provenance=tuple(found.values()),
+        **board,
     )

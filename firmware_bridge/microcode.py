@@ -36,6 +36,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -93,18 +94,41 @@ class Fault(IntEnum):
     BAD_SELECT = 7
     PROGRAM_OVERRUN = 8
     ENABLE_WITHOUT_LATCH = 9
+    DAC_IN_RESET = 10
+    SWITCH_ADDRESS_MOVED = 11
+    SWITCH_TOO_SOON = 12
+    PULSE_TOO_SHORT = 13
 
+
+# Faults of timing: FAULT_INFO then holds the cycles that were left, against the rule.
+TIMING_FAULTS = frozenset(
+    {
+        Fault.DAC_UPDATE_TOO_SOON,
+        Fault.NOT_SETTLED,
+        Fault.DAC_IN_RESET,
+        Fault.SWITCH_TOO_SOON,
+        Fault.PULSE_TOO_SHORT,
+    }
+)
 
 FAULT_TEXT: dict[int, str] = {
     Fault.BAD_INSTRUCTION: "word is not an instruction, or a loop does not match",
     Fault.LIMIT: "a DAC output would exceed its limit register",
-    Fault.DAC_UPDATE_TOO_SOON: "DAC80508 outputs updated less than 1 us after the last update",
-    Fault.NOT_SETTLED: "conversion or pulse less than 5 us after a DAC80508 update (settling)",
+    Fault.DAC_UPDATE_TOO_SOON: "DAC80508: outputs updated less than 1 us after the last update",
+    Fault.NOT_SETTLED: "DAC80508 and OPA4322: pulse less than 5 us after an output update, or "
+    "conversion before output (5 us) and amplifier (by its range) have settled",
     Fault.TABLE_OVERRUN: "table element beyond TABLE_COUNT",
     Fault.RESULT_OVERRUN: "more results than the memory holds",
     Fault.BAD_SELECT: "ADC multiplexer input that does not exist",
     Fault.PROGRAM_OVERRUN: "ran past the end of program memory",
-    Fault.ENABLE_WITHOUT_LATCH: "switches enabled before the 74HC595 chain was latched",
+    Fault.ENABLE_WITHOUT_LATCH: "SN74HC595: switches enabled before the chain was latched, or "
+    "with its outputs off",
+    Fault.DAC_IN_RESET: "DAC80508: frame less than 250 us after a soft reset",
+    Fault.SWITCH_ADDRESS_MOVED: "CD4051B: select lines moved while the switches were on "
+    "(inhibit first: two inputs may meet)",
+    Fault.SWITCH_TOO_SOON: "CD4051B: enabled before its address had settled, or conversion before "
+    "switch and amplifier had settled",
+    Fault.PULSE_TOO_SHORT: "CD4051B: pulse shorter than the switch needs to turn on",
 }
 
 
@@ -149,7 +173,7 @@ class Instruction:
             word |= self.addr << 24 | self.mask << 16
         return [word, *self.data]
 
-    @property
+    @cached_property
     def cycles(self) -> int:
         """Cycles that one execution takes; a LOOP counts only its own step."""
         if self.op in (Op.DAC, Op.DACT):

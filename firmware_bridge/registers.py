@@ -99,7 +99,9 @@ REGISTERS: tuple[Register, ...] = (
     ),
     Register("FAULT_CODE", 0x01C, "ro", 0, "which rule was broken, see microcode.Fault"),
     Register("FAULT_PC", 0x020, "ro", 0, "word index of the instruction that broke it"),
-    Register("FAULT_INFO", 0x024, "ro", 0, "channel, line or address that it was about"),
+    Register(
+        "FAULT_INFO", 0x024, "ro", 0, "channel, line or address it was about; cycles, for timing"
+    ),
     Register("RESULT_COUNT", 0x028, "ro", 0, "16-bit results written by the last program"),
     Register("ENTRY", 0x02C, "rw", 0, "word index in PROGRAM where START begins"),
     Register("SAFE_ENTRY", 0x030, "rw", 0, "word index of the safe program"),
@@ -111,6 +113,7 @@ REGISTERS: tuple[Register, ...] = (
     Register("PULSE_COUNT", 0x048, "ro", 0, "PULSE instructions executed since power-up"),
     Register("LAST_MARK", 0x04C, "ro", 0, "argument of the last MARK executed"),
     Register("SCRATCH", 0x050, "rw", 0, "for link tests; no effect"),
+    Register("FAULT_TIME", 0x054, "ro", 0, "cycles into the program at the fault"),
 ) + tuple(
     Register(
         f"LIMIT{index:02d}",

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+
+import numpy.typing as npt
 
 from firmware_bridge import board_spec, registers
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.contract import contract_hash
+from rram_host.array.calibrate import CalibrationPlan, measure
+from rram_host.array.calibration import Calibration
 from rram_host.array.crossbar import Crossbar
 from rram_host.board.core import BoardCore
+from rram_host.board.diagnosis import Diagnosis, diagnose
 from rram_host.board.self_test import SelfTest
 from rram_host.board.sequencer import Traffic
+from rram_host.passport import Passport, Recorder
 from rram_host.transports import open_transport
 from rram_host.transports.base import Transport
 
@@ -23,13 +30,27 @@ class Board:
     Attributes:
         array: the crossbar, in siemens, volts and amperes.
         spec: how the board is wired.
+        passport: of the chip; None where the board was opened without.
     """
 
-    def __init__(self, transport: Transport, spec: BoardSpec, name: str) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        spec: BoardSpec,
+        name: str,
+        check: bool = True,
+        passport: Passport | None = None,
+    ) -> None:
         self._transport = transport
-        self.name, self.spec = name, spec
-        self._core = BoardCore(transport, spec)
-        self.array = Crossbar(self._core)
+        self.name, self.spec, self.passport = name, spec, passport
+        self._core = BoardCore(transport, spec, check)
+        self._recorder = Recorder(passport, spec) if passport else None
+        self.array = Crossbar(self._core, self._recorder)
+        if passport:
+            if passport.calibration is not None:
+                self.array.use(Calibration.from_dict(passport.calibration))
+            passport.note_opened(name, spec)
+            passport.save()  # what cannot be kept is said before the first pulse
         self._closed = False
         atexit.register(self.close)  # a board that nobody closes is made safe all the same
 
@@ -43,10 +64,18 @@ class Board:
         """Time that programs have taken on the board since opening, in seconds."""
         return self.traffic.board_time_s
 
+    @property
+    def left_out(self) -> dict[tuple[int, int], str]:
+        """Cells that the last programming left out because of the passport, and why."""
+        return dict(self._recorder.left_out) if self._recorder else {}
+
     def info(self) -> dict[str, object]:
         """Identity, geometry, counters and limits, as plain values."""
-        spec = self.spec
+        spec, chip = self.spec, {}
+        if self.passport:
+            chip = {"chip": self.passport.contents.chip, "passport": str(self.passport.file.path)}
         return {
+            **chip,
             "board": self.name,
             "board_file": spec.name,
             "identity": f"{registers.IDENTITY:#010x}",
@@ -69,6 +98,38 @@ class Board:
         """Check converters and amplifiers; see `rram_host.board.self_test`."""
         return self._core.self_test()
 
+    def calibrate(
+        self,
+        plan: CalibrationPlan | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Calibration:
+        """Calibrate by reads, use it from now on, and write it into the passport, if there is one.
+
+        Raises:
+            BoardFault: too few cells conduct to see the lines.
+        """
+        calibration = measure(self._core, plan, progress)
+        self.array.use(calibration)
+        if self.passport:
+            self.passport.note_calibration(calibration.to_dict())
+            self.passport.save()
+        return calibration
+
+    def diagnose(
+        self, reference_map: npt.ArrayLike | None = None, exercise: bool = False
+    ) -> Diagnosis:
+        """Measure everything and name what is at fault; see `rram_host.board.diagnosis`.
+
+        Args:
+            reference_map: conductances that the chip is known to hold, (rows, cols), siemens or
+                nan; without it, exchanged bit lines are not seen.
+            exercise: RESET and SET every cell to find stuck ones. Destroys what is stored.
+
+        Raises:
+            InputError: the map has another shape.
+        """
+        return diagnose(self._core.driver, self.spec, self.array, reference_map, exercise)
+
     def safe(self) -> None:
         """Put the rails into the safe state now: gates closed, bit lines at zero, SLs grounded."""
         self._core.driver.safe()
@@ -83,7 +144,18 @@ class Board:
             self.safe()
         finally:
             self._core.driver.closed = True
-            self._transport.close()
+            try:
+                self._transport.close()
+            finally:
+                self._leave_passport()
+
+    def _leave_passport(self) -> None:
+        """Save what a call that broke off has noted."""
+        if self.passport:
+            try:
+                self.passport.save()
+            finally:
+                self.passport.release()
 
     def __enter__(self) -> Board:
         return self
@@ -97,16 +169,25 @@ class Board:
         self.close()
 
 
-def open_board(target: str | Transport, spec: BoardSpec | str | Path | None = None) -> Board:
+def open_board(
+    target: str | Transport,
+    spec: BoardSpec | str | Path | None = None,
+    check: bool = True,
+    passport: Passport | str | Path | None = None,
+) -> Board:
     """Open a board, check who it is, set its limits, and reset its converters.
 
     Args:
         target: a URL (`sim://?preset=taox_180nm&seed=7`, `serial:///dev/ttyUSB0?baud=921600`,
             `mmio://0x43C00000`), or a Transport, such as a `sim.EmulatedBoard`.
         spec: how the board is wired: a BoardSpec, a name in boards/, or a path; default zc706.
+        check: refuse a board whose DACs do not answer; False only for `Board.diagnose`.
+        passport: of the chip on the board, or its file, begun where there is none. Its calibration
+            is used, its limits and dead cells are heeded, and what is done is noted in it.
 
     Raises:
-        InputError: unknown URL or board file.
+        InputError: unknown URL or board file; a passport that is of another geometry, is in use,
+            or cannot be read or written.
         LinkError: the board cannot be reached.
         ContractError: what answers is not a board of this contract and geometry.
         BoardFault: a converter does not answer.
@@ -116,10 +197,30 @@ def open_board(target: str | Transport, spec: BoardSpec | str | Path | None = No
     (32, 32)
     """
     wiring = spec if isinstance(spec, BoardSpec) else board_spec.load(spec or "zc706")
+    known = None if passport is None else _claimed(passport, wiring)
+    try:
+        return _opened(target, wiring, check, known)
+    except BaseException:
+        if known:
+            known.release()
+        raise
+
+
+def _opened(
+    target: str | Transport, wiring: BoardSpec, check: bool, passport: Passport | None
+) -> Board:
     transport = open_transport(target)
     name = target if isinstance(target, str) else type(target).__name__
     try:
-        return Board(transport, wiring, name)
+        return Board(transport, wiring, name, check, passport)
     except BaseException:
         transport.close()
         raise
+
+
+def _claimed(passport: Passport | str | Path, spec: BoardSpec) -> Passport:
+    """A passport that fits the board and that nobody else writes from now on."""
+    known = passport if isinstance(passport, Passport) else Passport.of(passport, spec)
+    known.check_fits(spec)
+    known.claim()
+    return known

@@ -1,4 +1,4 @@
-"""The batched interpreter: loops that only move bit lines and convert, evaluated as arrays.
+"""The batched interpreter: loops of reads and trains of pulses, evaluated as arrays.
 
 `BatchedSequencer` does what `sim.sequencer.Sequencer`, the reference, does: where it cannot prove
 that a whole loop comes out the same, it leaves the loop to the reference.
@@ -10,16 +10,69 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge import microcode
-from firmware_bridge.chips import ads8324, dac80508
+from firmware_bridge.chips import dac80508
 from firmware_bridge.microcode import Instruction, Op
-from sim.sequencer import SETTLE_CYCLES, UPDATE_CYCLES, Run, Sequencer
+from sim.batched_pulses import PulseBatch
+from sim.bench import Bench
+from sim.clock import Clock
+from sim.sequencer import RESET_CYCLES, UPDATE_CYCLES, ProgramFault, Run, Sequencer, is_latch
+from sim.straight import MOST_OUTCOMES, Stretch, outcome, put_in_place, starting_point, stretches
+from sim.wiring import LINEAR_V
 
-Codes = npt.NDArray[np.int64]
-Volts = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.uint16]
+
+_FOLD = 64
+_KEPT_PROGRAMS = 64
 
 
 class BatchedSequencer(Sequencer):
-    """The same, with loops that only move bit lines and convert evaluated as arrays."""
+    """The same, with loops of one kind evaluated as arrays.
+
+    Either loops that only move bit lines and convert, or such that write lines, latch and pulse.
+    """
+
+    def __init__(self, bench: Bench, clock: Clock) -> None:
+        super().__init__(bench, clock)
+        self._stretches: dict[int, tuple[list[Instruction | None], dict[int, Stretch]]] = {}
+        self._horizon = max(RESET_CYCLES, *self._read_cycles)
+
+    def _remembered(self, program: list[Instruction | None], index: int, run: Run) -> bool:
+        """Put a stretch's outcome in place, or let the reference run it and remember."""
+        kept = self._stretches.get(id(program))
+        if kept is None or kept[0] is not program:
+            if len(self._stretches) > _KEPT_PROGRAMS:
+                self._stretches.clear()
+            kept = self._stretches[id(program)] = (program, stretches(program))
+        stretch = kept[1].get(index)
+        start = starting_point(self, run, self._horizon) if stretch else None
+        if stretch is None or start is None:
+            return False
+        known = stretch.outcomes.get(start)
+        if known is not None:
+            put_in_place(self, known)
+            run.pointer = run.pointer if stretch.pointer is None else stretch.pointer
+            run.mark = run.mark if stretch.mark is None else stretch.mark
+        else:
+            self._watch(program, stretch, start, run)
+        self._ahead = stretch.end
+        return True
+
+    def _watch(
+        self, program: list[Instruction | None], stretch: Stretch, start: object, run: Run
+    ) -> None:
+        """Run a stretch and remember what it leaves; a fault in it is told with its place."""
+        begun = self.clock.cycles
+        for place in range(stretch.start, stretch.end):
+            item = program[place]
+            if item is not None:
+                try:
+                    self._execute(item, run)
+                except ProgramFault as fault:
+                    fault.place = place
+                    raise
+        if len(stretch.outcomes) >= MOST_OUTCOMES:
+            stretch.outcomes.clear()
+        stretch.outcomes[start] = outcome(self, begun)
 
     def _loop(
         self, program: list[Instruction | None], index: int, stack: list[list[int]], run: Run
@@ -27,7 +80,7 @@ class BatchedSequencer(Sequencer):
         item = program[index]
         body: list[Instruction] = []
         place = index + 1
-        # A loop of waiting and converting is a batch; anything else is left to the reference.
+        # A loop without loops in it may be a batch; anything else is left to the reference.
         while place < len(program):
             inner = program[place]
             if inner is None or not self._batchable(inner):
@@ -39,14 +92,48 @@ class BatchedSequencer(Sequencer):
         if item is None or len(stack) >= microcode.MAX_LOOP_DEPTH:
             return super()._loop(program, index, stack, run)
         if not stack:
-            self.bench.cells.age(self.clock.now_s)
+            self._let_time_pass()
         closing = program[place]
         if closing is None or not self._run_batch(body, item, closing, run):
             return super()._loop(program, index, stack, run)
         return place + 1
 
+    def _dac(self, item: Instruction, run: Run) -> None:
+        """The two writes that programs are full of, without their frames: a code, and the latch.
+
+        Only where every output waits for the latch; anything else is left to the reference.
+        """
+        chips = self._chips(item.mask)
+        dacs = [self.bench.dacs[chip] for chip in chips]
+        latches = is_latch(item) and item.value == dac80508.TRIGGER_LDAC
+        waits = all(dac.sync & 0xFF == dac80508.SYNC_ALL and not dac.config for dac in dacs)
+        if not (waits and dacs and (latches or item.addr >= dac80508.DAC0)) or self.in_reset():
+            super()._dac(item, run)
+        elif latches:
+            for chip in chips:
+                self._check_limit(chip, item.addr, item.value)
+            for dac in dacs:
+                dac.active[:] = dac.buffer
+            self.clock.advance(microcode.CYCLES_SPI_WRITE)
+            self._outputs_updated()
+        else:
+            self._write_codes(item, chips, run)
+
+    def _write_codes(self, item: Instruction, chips: tuple[int, ...], run: Run) -> None:
+        channel = item.addr - dac80508.DAC0
+        codes = [item.value] * len(chips)
+        if item.op is Op.DACT:
+            first = run.pointer + item.value
+            codes = [run.element(first + k) for k in range(len(chips))]
+        dacs = self.bench.dacs
+        for chip, code in zip(chips, codes, strict=True):
+            self._check_code(chip, channel, code, dacs[chip].gain)
+        for chip, code in zip(chips, codes, strict=True):
+            dacs[chip].buffer[channel] = code
+        self.clock.advance(microcode.CYCLES_SPI_WRITE)
+
     def _batchable(self, item: Instruction) -> bool:
-        if item.op in (Op.WAIT, Op.CONV, Op.NEXT, Op.MARK):
+        if item.op in (Op.WAIT, Op.CONV, Op.NEXT, Op.MARK, Op.PULSE):
             return True
         if item.op is Op.DACT:
             return item.addr >= dac80508.DAC0
@@ -59,14 +146,15 @@ class BatchedSequencer(Sequencer):
         self, body: list[Instruction], head: Instruction, tail: Instruction, run: Run
     ) -> bool:
         """Run a whole loop at once. False, with nothing changed, where the reference must do it."""
-        batch = _Batch(self, body, head, tail, run)
+        pulses = any(item.op is Op.PULSE for item in body)
+        batch = (PulseBatch if pulses else ReadBatch)(self, body, head, tail, run)
         if not batch.plan():
             return False
         batch.commit()
         return True
 
 
-class _Batch:
+class ReadBatch:
     """All iterations of one loop as arrays.
 
     The control state (codes before and behind the latch) of every iteration follows from the
@@ -86,12 +174,18 @@ class _Batch:
         self.body, self.count, self.stride = body, head.value, tail.value
         self.cycles = sum(item.cycles for item in body) + tail.cycles
         self.head_cycles = head.cycles
-        self.convs = [item for item in body if item.op is Op.CONV]
+        self.selects = [item.value for item in body if item.op is Op.CONV]
         self.writes = [item for item in body if item.addr >= dac80508.DAC0]
-        lines = {line for item in self.writes for line in self._lines(item)}
-        self.lines = sorted(lines)
-        self.reads: list[tuple[int, Volts]] = []
-        self.ok = True
+        self.latches = [item for item in body if is_latch(item)]
+        # line of every code written, in the order of writing
+        self.written = [line for item in self.writes for line in self._lines(item)]
+        self.lines = list(dict.fromkeys(self.written))
+        # groups of conversions at the same voltages: (codes (count, lines), selects)
+        self.reads: list[tuple[Codes, list[int]]] = []
+        self.table: Codes | None = None
+        self.written_codes: list[tuple[int, int]] = []
+        self.shown_codes: list[Codes] = []
+        self.largest_v = 0.0
 
     def _lines(self, item: Instruction) -> list[int]:
         channel = item.addr - dac80508.DAC0
@@ -99,28 +193,29 @@ class _Batch:
 
     def plan(self) -> bool:
         """Lay out every iteration; False where the reference has to run it."""
-        spec, run, seq = self.bench.spec, self.run, self.seq
-        n_results = len(self.convs) * self.count * spec.adcs
-        every_chip = (1 << len(self.bench.dacs)) - 1
+        spec, run, seq, bench = self.bench.spec, self.run, self.seq, self.bench
+        n_results = len(self.selects) * self.count * spec.adcs
+        every_chip = (1 << len(bench.dacs)) - 1
         if (
-            not self.convs
+            not self.selects
             or run.n_results + n_results > run.max_results
-            or any(item.value >= spec.selects for item in self.convs)
-            or any(dac.sync & 0xFF != dac80508.SYNC_ALL for dac in self.bench.dacs)
-            or any(i.mask & every_chip != every_chip for i in self.body if _is_latch(i))
-            or set(self.lines) & set(spec.wl_channel)
-            or (self.bench.enable and not self.bench.only_reads())
+            or any(select >= spec.selects for select in self.selects)
+            or any(dac.sync & 0xFF != dac80508.SYNC_ALL or dac.config for dac in bench.dacs)
+            or any(item.mask & every_chip != every_chip for item in self.latches)
+            or not set(self.lines).isdisjoint(bench.wl_channels.tolist())
+            or (bench.enable and not bench.only_reads())
+            or (bool(self.writes) and seq.in_reset())
             or not self._latch_moves_only_own_lines()
             or not self._timing_holds()
             or not self._table_holds(seq)
         ):
             return False
         self._layout()
-        return self.ok
+        return self._within_limits() and self._gentle()
 
     def _latch_moves_only_own_lines(self) -> bool:
         """No line that the loop does not write waits behind the latch, and no limit was lowered."""
-        if not any(_is_latch(item) for item in self.body):
+        if not self.latches:
             return True
         full, active = self.bench.full_scales_v(), self.bench.active_codes()
         buffer = np.array([code for dac in self.bench.dacs for code in dac.buffer])
@@ -130,20 +225,20 @@ class _Batch:
 
     def _timing_holds(self) -> bool:
         """Updates 1 us apart and conversions settled, in the first and in every later iteration."""
-        last, now = self.seq._last_update, self.seq.clock.cycles + self.head_cycles
-        latches = any(_is_latch(item) for item in self.body)
+        seq = self.seq
+        last, now = seq.last_update, seq.clock.cycles + self.head_cycles
         checked = min(self.count, 2)
         for _ in range(checked):
             for item in self.body:
-                if item.op is Op.CONV and now - last < SETTLE_CYCLES:
+                if item.op is Op.CONV and not seq.may_convert(now, last):
                     return False
                 now += item.cycles
-                if _is_latch(item):
+                if is_latch(item):
                     if now - last < UPDATE_CYCLES:
                         return False
                     last = now
             now += microcode.CYCLES_STEP
-        self.last_update = last + (self.count - checked) * self.cycles * latches
+        self.last_update = last + (self.count - checked) * self.cycles * bool(self.latches)
         return True
 
     def _table_holds(self, seq: BatchedSequencer) -> bool:
@@ -152,68 +247,128 @@ class _Batch:
         reach = [last + item.value + len(seq._chips(item.mask)) for item in from_table]
         return max(reach, default=0) <= self.run.table.size
 
+    # ---- layout -----------------------------------------------------------------------------
+
     def _layout(self) -> None:
-        """Codes of every iteration, and bit-line voltages at every conversion."""
+        """Codes of every iteration at every conversion."""
+        rows = self._rows_of_table()
+        if rows is not None:
+            self.table = rows
+            self.reads = [(rows, self.selects)]
+            self.end_buffer = self.end_active = rows[-1]
+            return
+        self.table = None
         bench, count = self.bench, self.count
-        self.full = bench.full_scales_v()
-        self.base = bench.active_codes()
         first_b = np.array([code for dac in bench.dacs for code in dac.buffer])[self.lines]
-        first_a = self.base[self.lines]
+        first_a = bench.active_codes()[self.lines]
         ends_b = np.broadcast_to(first_b, (count, first_b.size))
         ends_a = np.broadcast_to(first_a, (count, first_a.size))
         # An iteration starts from what the one before left: buffers depend on their own iteration
-        # or on none, latched codes on buffers, so two passes reach the fixed point. Where all is
-        # written and latched before it is used, what came before does not matter.
-        for final in (True,) if self._self_contained() else (False, False, True):
+        # or on none, latched codes on buffers, so two passes reach the fixed point.
+        for final in (False, False, True):
             start_b = np.concatenate([first_b[None], ends_b[:-1]])
             start_a = np.concatenate([first_a[None], ends_a[:-1]])
             ends_b, ends_a = self._pass(start_b, start_a, record=final)
         self.end_buffer, self.end_active = ends_b[-1], ends_a[-1]
 
-    def _self_contained(self) -> bool:
+    def _rows_of_table(self) -> Codes | None:
+        """The table itself as codes (count, lines), where the body is the usual one.
+
+        Usual: every line is written from the table once, then all are latched, then converted,
+        and a pass takes its codes from one stretch of the table, stretch behind stretch.
+        """
         order = [
-            1 if _is_latch(item) else 0 if item.addr >= dac80508.DAC0 else 2
+            1 if is_latch(item) else 0 if item.addr >= dac80508.DAC0 else 2
             for item in self.body
-            if item.op is Op.CONV or item.op in (Op.DAC, Op.DACT)
+            if item.op is Op.CONV or item.addr
         ]
-        return order == sorted(order) and 1 in order
+        if order != sorted(order) or order.count(1) != 1 or len(self.lines) != len(self.written):
+            return None
+        place = self.writes[0].value if self.writes else -1
+        expected = place
+        for item in self.writes:
+            if item.op is not Op.DACT or item.value != expected:
+                return None
+            expected += len(self._lines(item))
+        if not self.writes or not self.lines or self.stride < len(self.lines):
+            return None
+        start = self.run.pointer + place
+        step = self.run.table.itemsize
+        return np.lib.stride_tricks.as_strided(
+            self.run.table[start:],
+            shape=(self.count, len(self.lines)),
+            strides=(self.stride * step, step),
+            writeable=False,
+        )
 
     def _pass(self, start_b: Codes, start_a: Codes, record: bool) -> tuple[Codes, Codes]:
         """One execution of the body for all iterations from given start states."""
-        buffer, active = start_b, start_a
+        buffer, active = start_b.astype(np.uint16), start_a.astype(np.uint16)
         starts = self.run.pointer + self.stride * np.arange(self.count)
-        limit = self.run.limits * 5.0
-        volts: Volts | None = None
+        shown: Codes | None = None
         for item in self.body:
             if item.addr >= dac80508.DAC0:
                 for k, line in enumerate(self._lines(item)):
-                    column = self.lines.index(line)
                     from_table = item.op is Op.DACT
                     codes = self.run.table[starts + item.value + k] if from_table else item.value
-                    buffer[:, column] = codes
+                    buffer[:, self.lines.index(line)] = codes
                     if record:
-                        self.ok &= int(np.max(codes)) * self.full[line] <= limit[line]
-            elif _is_latch(item):
-                active, volts = buffer.copy(), None
+                        self.written_codes.append((line, int(np.max(codes))))
+            elif is_latch(item):
+                active, shown = buffer.copy(), None
                 if record:
-                    volts = self._volts(active)
-                    self.ok &= not self.bench.enable or self.bench.reads_gently(volts)
+                    self.shown_codes.append(active)
             elif item.op is Op.CONV and record:
-                volts = self._volts(active) if volts is None else volts
-                self.reads.append((item.value, volts))
+                if shown is None:
+                    shown = active.copy()
+                    self.reads.append((shown, []))
+                self.reads[-1][1].append(item.value)
         return buffer, active
 
-    def _volts(self, active: Codes) -> Volts:
-        codes = np.tile(self.base, (self.count, 1))
-        codes[:, self.lines] = active
-        return self.bench.bl_volts(codes, self.full)
+    def _within_limits(self) -> bool:
+        """Every code written keeps its line within its limit."""
+        full, limit = self.bench.full_scales_v(), self.run.limits * 5.0
+        if self.table is None:
+            return all(code * full[line] <= limit[line] for line, code in self.written_codes)
+        lines = np.array(self.lines)
+        most = int(self.table.max(initial=0)) * full[lines]
+        if (most <= limit[lines]).all():
+            return True
+        return bool((_over_loop(np.maximum, self.table) * full[lines] <= limit[lines]).all())
+
+    def _gentle(self) -> bool:
+        """Bit lines stay near the virtual ground, so that nothing is stressed; how near."""
+        bench = self.bench
+        bias_v, lines = bench.spec.tia_bias_v, np.array(self.lines, dtype=np.int64)
+        shown = [self.table] if self.table is not None else self.shown_codes
+        still = bench.bl_channels
+        if shown:
+            moving = np.zeros(bench.is_bl.size, dtype=bool)
+            moving[lines] = True
+            still = still[~moving[still]]
+        rest_v = bench.line_law(still, bias_v).volts(bench.active_codes()[still])
+        self.largest_v = float(np.abs(rest_v).max(initial=0.0))
+        law = bench.line_law(lines, bias_v)
+        for codes in shown if lines.size else ():
+            # the transfer curve is monotonic: the ends of all codes bound it for every line
+            ends = np.array([[codes.min()], [codes.max()]])
+            away = np.abs(law.volts(ends))[:, bench.is_bl[lines]]
+            if away.max(initial=0.0) >= LINEAR_V:  # then line by line
+                ends = np.stack([_over_loop(np.minimum, codes), _over_loop(np.maximum, codes)])
+                away = np.abs(law.volts(ends))[:, bench.is_bl[lines]]
+            self.largest_v = max(self.largest_v, float(away.max(initial=0.0)))
+        if not bench.enable or not bench.conducts(bench.wl_volts()):
+            return True
+        return bench.reads_gently(self.largest_v)
 
     def commit(self) -> None:
         """Convert, write results in program order, and leave the state of the last iteration."""
         seq, bench = self.seq, self.bench
-        wl = bench.wl_volts(self.base, self.full)
-        codes = [bench.convert(volts, wl, select) for select, volts in self.reads]
-        self.run.push(ads8324.to_word(np.stack(codes, axis=1)))
+        words = [
+            bench.read_plan(self.lines, selects, self.largest_v).words(codes)
+            for codes, selects in self.reads
+        ]
+        self.run.push(words[0] if len(words) == 1 else np.concatenate(words, axis=1))
         self.run.pointer += self.count * self.stride
         marks = [item.value for item in self.body if item.op is Op.MARK]
         self.run.mark = marks[-1] if marks else self.run.mark
@@ -222,8 +377,18 @@ class _Batch:
             bench.dacs[chip].buffer[channel] = int(self.end_buffer[column])
             bench.dacs[chip].active[channel] = int(self.end_active[column])
         seq.clock.advance(self.head_cycles + self.count * self.cycles)
-        seq._last_update = self.last_update
+        seq.last_update = self.last_update
 
 
-def _is_latch(item: Instruction) -> bool:
-    return item.op is Op.DAC and item.addr == dac80508.TRIGGER
+def _over_loop(extreme: np.ufunc, codes: Codes) -> Codes:
+    """Lowest or highest code of every line, (lines,), from codes (count, lines).
+
+    A row is short, and numpy reduces by rows: folded, a row is long.
+    """
+    count, lines = codes.shape
+    whole = count - count % _FOLD
+    if whole > _FOLD:
+        folded = extreme.reduce(codes[:whole].reshape(-1, _FOLD * lines)).reshape(_FOLD, lines)
+        codes = np.concatenate([folded, codes[whole:]])
+    result: Codes = extreme.reduce(codes)
+    return result

@@ -1,76 +1,103 @@
-"""The printed circuit board: DACs, switches, amplifiers and converters around the array.
+"""The printed circuit board: DACs, switches, wires, amplifiers and converters around the array.
 
-Only what is electrical is here: given the state of the parts, the voltage of every line, the
-current of every source line, and what a conversion returns. When things happen is the business
-of sim/sequencer.py.
+Given the state of the parts: the current of every source line, and what a conversion returns.
+`convert` goes through every part, one conversion at a time, and is the
+reference; `read_plan` folds the same into one matrix for a batch.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
-from firmware_bridge.chips import ads8324, dac80508, opa4322
-from sim.array.cell import Cells
-from sim.chips.dac80508 import Dac80508
+from firmware_bridge.chips import ads8324, opa4322
+from sim.array.network import EffectiveMatrix, Wires
+from sim.array.nonlinear import Stacks, element_siemens, solve
+from sim.chips.ads8324 import BOW_PEAK, Ads8324
+from sim.chips.opa4322 import Tia
 from sim.presets import Preset
+from sim.readout import OutputLaw, ReadPlan, Scratch
+from sim.wiring import LINEAR_V, Wiring
 
 Array = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
 
-# Sums of products come out of BLAS in an order that depends on the batch; rounding the ADC's
-# input to 2^-20 LSB before it is quantised makes one vector and a batch agree bit for bit.
-_GUARD = float(1 << 20)
+# Of the largest current: a thousandth of an ADC code, where the nonlinear array is solved.
+NONLINEAR_TOLERANCE = 1e-7
+_KEPT_NETWORKS = 8
 
 
-class Bench:
-    """State and errors of every part.
+@dataclass(frozen=True)
+class LinearRead:
+    """The array as its amplifiers see it now: I = t_bl dv + t_sl source.
 
-    Args:
-        spec: how the board is really wired.
-        preset: errors of parts and cells.
-        rng: all noise comes from it.
+    dv and source are voltages above the virtual ground (TIA_BIAS).
 
     Attributes:
-        enable, tia_range, oe: the direct lines. chain: outputs of the 74HC595 chain, None before
-            the first latch.
+        t_bl: (rows, cols), with the slow noise of the cells in it.
+        t_sl: (rows, rows).
+        source_v: what each source line is held at, (rows,); 0 where it is open.
+        amplified: rows whose source line is at its amplifier, (rows,).
+        sigma: white read noise of every cell as its row's current has it, siemens, (rows, cols).
+    """
+
+    t_bl: Array
+    t_sl: Array
+    source_v: Array
+    amplified: npt.NDArray[np.bool_]
+    sigma: Array
+
+
+@dataclass(frozen=True)
+class PlanShape:
+    """Which lines and outputs a `ReadPlan` joins.
+
+    Attributes:
+        channels, columns, driven: DAC channels given, their bit lines, and whether they have one.
+        moving: bit lines among them, (cols,).
+        rows, real, alive: row of every output (0 where it has none), whether it has one, whether
+            its converter works.
+        covered: rows among the outputs, (rows,).
+        law: of the outputs.
+    """
+
+    channels: Rows
+    columns: Rows
+    driven: npt.NDArray[np.bool_]
+    moving: npt.NDArray[np.bool_]
+    rows: Rows
+    real: npt.NDArray[np.bool_]
+    alive: npt.NDArray[np.bool_]
+    covered: npt.NDArray[np.bool_]
+    law: OutputLaw
+
+
+class Bench(Wiring):
+    """The board's parts with its amplifiers and converters.
+
+    Args:
+        spec: how the board is wired.
+        preset: errors of parts and cells.
+        rng: all noise comes from it.
     """
 
     def __init__(self, spec: BoardSpec, preset: Preset, rng: np.random.Generator) -> None:
-        self.spec, self._rng, a = spec, rng, preset.analog
-        n_channels = spec.dac_chips * dac80508.N_CHANNELS
-        self.cells = Cells(spec.rows, spec.cols, preset.cells, rng)
-        self.dac_offset_v = a.dac_offset_v * rng.standard_normal(n_channels)
-        self.dac_gain = 1 + a.dac_gain * rng.standard_normal(n_channels)
-        spread = a.mux_r_on_spread_ohm * rng.standard_normal(spec.rows)
-        self.r_on_ohm = np.maximum(spec.mux_r_on_ohm + spread, 0.0)
-        self.tia_offset_v = a.tia_offset_v * rng.standard_normal(spec.rows)
-        self.tia_gain = 1 + a.tia_gain * rng.standard_normal(spec.rows)
-        self.adc_gain = 1 + a.adc_gain * rng.standard_normal(spec.adcs)
-        self._adc_noise_lsb = a.adc_noise_lsb
-        self._read_noise = preset.cells.read_noise > 0
-        self._bl = np.array(spec.bl_channel)
-        self._wl = np.array(spec.wl_channel)
+        super().__init__(spec, preset, rng)
         self._rows_of_select = [self._converted_rows(s) for s in range(spec.selects)]
-        self.power_up()
+        self._scratch = Scratch()
 
-    def power_up(self) -> None:
-        """All parts as after switching on; cells keep their state."""
-        self.dacs = [Dac80508() for _ in range(self.spec.dac_chips)]
-        self.chain: npt.NDArray[np.uint8] | None = None
-        self.enable, self.tia_range, self.oe = False, 0, False
+    def rewired(self) -> None:
+        """Take in what faults have changed."""
+        super().rewired()
+        self._networks: dict[bytes, EffectiveMatrix] = {}
+        self._seen: tuple[object, LinearRead | None] = (None, None)
+        self._shapes: dict[object, PlanShape] = {}
 
-    def shift(self, outputs: npt.NDArray[np.uint8]) -> None:
-        """Shift bits into the chain and latch it: what it held before moves on by as many places.
-
-        What a chain holds at power-up is undefined; here it is all zero.
-        """
-        length = 2 * self.spec.rows
-        before = np.zeros(length, dtype=np.uint8) if self.chain is None else self.chain
-        self.chain = np.concatenate([outputs, before])[:length]
-
-    def _converted_rows(self, select: int) -> npt.NDArray[np.int64]:
+    def _converted_rows(self, select: int) -> Rows:
         """Row that each ADC sees at a multiplexer input, -1 for none; (adcs,)."""
         rows = np.full(self.spec.adcs, -1)
         for row, (adc, sel) in enumerate(
@@ -80,130 +107,252 @@ class Bench:
                 rows[adc] = row
         return rows
 
-    # ---- voltages ---------------------------------------------------------------------------
+    # ---- the array as the amplifiers see it ----------------------------------------------------
 
-    def full_scales_v(self) -> Array:
-        """Full scale of every DAC channel now, (channels,)."""
-        return np.array([d.full_scale_v(c) for d in self.dacs for c in range(dac80508.N_CHANNELS)])
-
-    def active_codes(self) -> npt.NDArray[np.int64]:
-        """Codes behind the LDAC latch, (channels,)."""
-        return np.array([code for dac in self.dacs for code in dac.active])
-
-    def bl_volts(self, codes: Codes, full_scales_v: Array) -> Array:
-        """Bit-line voltages (n, cols) of active codes (n, channels)."""
-        return self._volts(codes[..., self._bl], full_scales_v[self._bl], self._bl)
-
-    def _volts(self, codes: Codes, full: Array, line: npt.NDArray[np.int64]) -> Array:
-        ideal = codes * (full / dac80508.FULL_SCALE)
-        volts: Array = np.maximum(ideal * self.dac_gain[line] + self.dac_offset_v[line], 0.0)
-        return volts
-
-    def wl_volts(self, codes: Codes, full_scales_v: Array) -> Array:
-        """Word-line voltages (rows,)."""
-        return self._volts(codes[self._wl], full_scales_v[self._wl], self._wl)
-
-    def sl_inputs(self) -> npt.NDArray[np.int64]:
-        """Which input each SL switch selects, (rows,); open where outputs are off."""
-        if self.chain is None or not self.oe:
-            return np.full(self.spec.rows, self.spec.sl_float)
-        low = self.chain[list(self.spec.sl_bit0)].astype(np.int64)
-        return low + 2 * self.chain[list(self.spec.sl_bit1)].astype(np.int64)
-
-    def rails_v(self) -> dict[str, float]:
-        """Every line voltage by name: BLc, WLr, SLr (nan where it floats), and the fixed rails."""
-        codes, full = self.active_codes(), self.full_scales_v()
-        rails = {f"BL{c}": float(v) for c, v in enumerate(self.bl_volts(codes, full))}
-        rails |= {f"WL{r}": float(v) for r, v in enumerate(self.wl_volts(codes, full))}
-        source = (
-            self._sl_sources_v(self.sl_inputs()) if self.enable else np.full(self.spec.rows, np.nan)
-        )
-        rails |= {f"SL{r}": float(v) for r, v in enumerate(source)}
-        return rails | {"TIA_BIAS": self.spec.tia_bias_v, "SL_RAIL": self.spec.sl_rail_v}
-
-    def _sl_sources_v(self, inputs: npt.NDArray[np.int64]) -> Array:
-        s = self.spec
-        volts = np.full(s.rows, np.nan)
-        volts[inputs == s.sl_ground] = 0.0
-        volts[inputs == s.sl_rail] = s.sl_rail_v
-        tia = inputs == s.sl_tia
-        volts[tia] = s.tia_bias_v + self.tia_offset_v[tia]
-        return volts
-
-    # ---- what the cells see -----------------------------------------------------------------
-
-    def stress(self, width_s: float, now_s: float) -> None:
-        """Put the present voltages on the cells for `width_s`, switches closed.
-
-        A source line is pulled from its source by the current of its row:
-        V_SL = (V_src / R_on + sum_c g V_BL) / (1 / R_on + sum_c g).
-        """
-        codes, full = self.active_codes(), self.full_scales_v()
-        bl, wl = self.bl_volts(codes, full), self.wl_volts(codes, full)
-        source = self._sl_sources_v(self.sl_inputs())
-        driven = ~np.isnan(source)
-        if not driven.any() or not (wl > 0).any():
-            return
-        g = self.cells.gated(wl, self.spec.wl_read_v)
-        sl = (np.nan_to_num(source) + self.r_on_ohm * (g @ bl)) / (1 + self.r_on_ohm * g.sum(1))
-        v = np.where(driven[:, None], bl[None, :] - sl[:, None], 0.0)
-        self.cells.pulse(v, wl, width_s, now_s)
-
-    def reads_gently(self, bl_v: Array) -> bool:
-        """Whether these bit-line voltages leave every cell far below switching."""
-        return bool(np.abs(bl_v - self.spec.tia_bias_v).max() < self.cells.count_v / 2)
-
-    def only_reads(self) -> bool:
-        """Whether every source line is at its amplifier or open."""
+    def linear_read(self, wl_v: Array) -> LinearRead:
+        """Effective matrices for the present gates and switches."""
         inputs = self.sl_inputs()
-        return bool(((inputs == self.spec.sl_tia) | (inputs == self.spec.sl_float)).all())
+        state = (self.cells.version, self.noise.version, self.enable)
+        key = (*state, wl_v.tobytes(), inputs.tobytes())
+        known, read = self._seen
+        if read is None or known != key:
+            read = self._linear_read(wl_v, inputs)
+            self._seen = key, read
+        return read
 
-    # ---- readout ----------------------------------------------------------------------------
+    def _linear_read(self, wl_v: Array, inputs: Rows) -> LinearRead:
+        spec, cells = self.spec, self.cells
+        source = self.source_volts()
+        held = ~np.isnan(source)
+        gated = cells.gated(wl_v, spec.wl_read_v) * self.connected
+        network = self._network(gated, held)
+        t_bl = network.t_bl
+        # dG'/dG = (G'/G)^2 for a channel in series, and T/G' on the way to the amplifier
+        sigma = cells.read_sigma() * gated * np.abs(t_bl) / cells.g**2
+        return LinearRead(
+            t_bl=t_bl * self.noise.factor,
+            t_sl=network.t_sl,
+            source_v=np.where(held, source - spec.tia_bias_v, 0.0),
+            amplified=held & (inputs == spec.sl_tia),
+            sigma=sigma,
+        )
 
-    def convert(self, bl_v: Array, wl_v: Array, select: int) -> npt.NDArray[np.int32]:
-        """Codes of all ADCs for a batch of bit-line voltages.
+    def _network(self, gated: Array, held: npt.NDArray[np.bool_]) -> EffectiveMatrix:
+        """Exact port matrices, factored only where cells, gates or switches have moved."""
+        key = self.sl_inputs().tobytes() + held.tobytes()
+        network = self._networks.get(key)
+        if network is None:
+            if len(self._networks) >= _KEPT_NETWORKS:
+                self._networks.clear()
+            a = self.preset.analog
+            lead = self.switch_ohm[self.sl_inputs(), np.arange(self.spec.rows)]
+            wires = Wires(a.bl_lead_ohm, a.bl_segment_ohm, lead, a.sl_segment_ohm)
+            network = EffectiveMatrix(self.spec.rows, self.spec.cols, wires)
+            self._networks[key] = network.factor(gated, ~held)
+            return network
+        moved = np.flatnonzero(network.g != gated)
+        if moved.size > 1:
+            network.factor(gated, ~held)
+        elif moved.size:
+            row, col = divmod(int(moved[0]), self.spec.cols)
+            network.change(row, col, float(gated[row, col]))
+        return network
 
-        Args:
-            bl_v: bit lines, (n, cols).
-            wl_v: word lines, (rows,).
-            select: ADC multiplexer input.
+    def _clamps_v(self) -> tuple[Array, Array]:
+        """Output of every amplifier above the bias at its clamps, (rows,)."""
+        s = self.spec
+        high = np.full(s.rows, s.tia_supply_v - opa4322.HEADROOM_V - s.tia_bias_v)
+        low = np.full(s.rows, opa4322.HEADROOM_V - s.tia_bias_v)
+        return np.where(self.tia_stuck_high, high, low), high
 
-        Returns:
-            Signed codes, (n, adcs). Positive codes are currents out of the source line's
-            amplifier, i.e. V_BL below the virtual ground: V_out = V_bias - I R_f.
+    def _feedback_ohm(self) -> Array:
+        ohm: Array = self.spec.tia_feedback_ohm[self.tia_range] * self.tia_gain[self.tia_range]
+        return ohm
+
+    def _lost_grounds(self, read: LinearRead, currents: Array) -> Array:
+        """Currents (n, rows) once more, with amplifiers at their clamps not holding their lines.
+
+        The line of such an amplifier sits at V_clamp + I R_f. Lines couple through the bit lines'
+        wires, weakly, so a few rounds of Gauss and Seidel settle all of them.
+        """
+        feedback = self._feedback_ohm()
+        low, high = self._clamps_v()
+        own = np.diag(read.t_sl)
+        lifted = np.zeros_like(currents)
+        for _ in range(6):
+            now = currents + lifted @ read.t_sl.T
+            held = now - lifted * own  # what would flow with this line held and the others as is
+            wanted = self.tia_offset_v - held * feedback
+            out = np.clip(wanted, low, high)
+            lost = (out != wanted) & read.amplified & ~self.tia_stuck_high
+            step = (out - self.tia_offset_v + held * feedback) / (1 - feedback * own)
+            lifted = np.where(lost, step, 0.0)
+        result: Array = currents + lifted @ read.t_sl.T
+        return result
+
+    # ---- readout: the reference -----------------------------------------------------------------
+
+    def convert(self, select: int) -> npt.NDArray[np.uint16]:
+        """What the sequencer captures from all ADCs at a multiplexer input, (adcs,).
+
+        Every part by itself: line voltages, network, amplifier, converter, 24 clocks of DOUT.
         """
         rows = self._rows_of_select[select]
-        wired = np.maximum(rows, 0)
-        connected = (self.sl_inputs()[wired] == self.spec.sl_tia) & self.enable & (rows >= 0)
-        current = self._currents(bl_v, wl_v, wired) * connected
-        feedback = self.spec.tia_feedback_ohm[self.tia_range]
-        out = self.tia_offset_v[wired] - current * (feedback * self.tia_gain[wired])
-        low = opa4322.HEADROOM_V - self.spec.tia_bias_v
-        out = np.clip(out, low, self.spec.tia_supply_v - opa4322.HEADROOM_V - self.spec.tia_bias_v)
-        lsb = out * (self.adc_gain / ads8324.lsb_v(self.spec.adc_reference_v)) * (rows >= 0)
-        if self._adc_noise_lsb:
-            lsb = lsb + self._adc_noise_lsb * self._rng.standard_normal(lsb.shape)
-        codes = np.rint(np.rint(lsb * _GUARD) / _GUARD)
-        clipped: npt.NDArray[np.int32] = np.clip(codes, ads8324.CODE_MIN, ads8324.CODE_MAX).astype(
-            np.int32
-        )
-        return clipped
-
-    def _currents(self, bl_v: Array, wl_v: Array, rows: npt.NDArray[np.int64]) -> Array:
-        """Current of each row's amplifier, (n, len(rows)).
-
-        I = sum_c g (V_BL - V_vg) / (1 + R_on sum_c g).
-        Independent read noise of every cell is one Gaussian per output with variance
-        sum_c V_c^2 sigma_c^2.
-        """
-        g = self.cells.gated(wl_v, self.spec.wl_read_v)[rows]
+        bl_v, wl_v = self.bl_volts(), self.wl_volts()
         dv = bl_v - self.spec.tia_bias_v
-        total = g.sum(1)
-        current = dv @ g.T - self.tia_offset_v[rows] * total
-        if self._read_noise:
-            # dG'/dG = (G'/G)^2 for a channel in series: none with the gate closed
-            sigma = self.cells.read_sigma()[rows] * (g / self.cells.g[rows]) ** 2
-            variance = (dv * dv) @ (sigma**2).T
-            current = current + np.sqrt(variance) * self._rng.standard_normal(current.shape)
-        result: Array = current / (1 + self.r_on_ohm[rows] * total)
-        return result
+        read = self.linear_read(wl_v)
+        if np.abs(dv).max() < LINEAR_V or not self.conducts(wl_v):
+            currents = dv @ read.t_bl.T + read.t_sl @ read.source_v
+        else:
+            currents = self._nonlinear_currents(bl_v, wl_v)
+        currents = self._lost_grounds(read, currents[None])[0]
+        if read.sigma.any():
+            spread = np.sqrt((dv**2) @ (read.sigma**2).T)
+            currents = currents + spread * self._rng.standard_normal(currents.size)
+        words = np.zeros(len(rows), dtype=np.uint16)
+        for adc, row in enumerate(rows.tolist()):
+            out_v = self._output_v(row, float(currents[row]), bool(read.amplified[row]))
+            words[adc] = self._capture(adc, out_v)
+        return words
+
+    def _output_v(self, row: int, current_a: float, amplified: bool) -> float:
+        """Output of a row's amplifier above its bias; 0 where the input is not wired."""
+        if row < 0:
+            return 0.0
+        s = self.spec
+        if self.tia_stuck_high[row]:
+            return float(self._clamps_v()[1][row])
+        part = Tia(
+            s.tia_feedback_ohm[self.tia_range],
+            s.tia_bias_v,
+            s.tia_supply_v,
+            float(self.tia_offset_v[row]),
+            float(self.tia_gain[self.tia_range, row]),
+        )
+        return float(part.output_v(current_a if amplified else 0.0)) - s.tia_bias_v
+
+    def _capture(self, adc: int, differential_v: float) -> int:
+        if self.dead_adcs[adc]:
+            return 0
+        part = Ads8324(
+            self.spec.adc_reference_v,
+            gain=float(self.adc_gain[adc]),
+            offset_lsb=float(self.adc_offset_lsb[adc]),
+            inl_lsb=float(self.adc_inl_lsb[adc]),
+            noise_lsb=self.preset.analog.adc_noise_lsb,
+        )
+        noise = float(self._rng.standard_normal()) if self.preset.analog.adc_noise_lsb else 0.0
+        part.select(differential_v, noise)
+        return ads8324.word_from_capture(part.clock(ads8324.CLOCKS_PER_SAMPLE))
+
+    def _nonlinear_currents(self, bl_v: Array, wl_v: Array) -> Array:
+        """Currents (rows,) where cells do not conduct linearly, without gate mismatch."""
+        source, p, a = self.source_volts(), self.preset.cells, self.preset.analog
+        lead = self.switch_ohm[self.sl_inputs(), np.arange(self.spec.rows)]
+        over_v = self.spec.wl_read_v - p.gate_threshold_v - self.spec.tia_bias_v
+        g = self.cells.g * self.noise.factor * self.connected
+        g = np.minimum(g, 0.9 * p.gate_slope_siemens_per_v * over_v)  # a shorted cell
+        stacks = Stacks(
+            element_siemens(g, p.gate_slope_siemens_per_v, over_v),
+            p.sinh_v,
+            p.gate_slope_siemens_per_v,
+            p.gate_threshold_v,
+        )
+        wires = Wires(a.bl_lead_ohm, a.bl_segment_ohm, lead, a.sl_segment_ohm)
+        open_sl = np.isnan(source)
+        sl_v = np.nan_to_num(source)
+        amperes: Array = solve(
+            stacks, wires, bl_v[None], sl_v, wl_v, open_sl=open_sl, tolerance=NONLINEAR_TOLERANCE
+        ).sl_a[0]
+        return amperes
+
+    # ---- readout: a batch -----------------------------------------------------------------------
+
+    def read_plan(
+        self, channels: Sequence[int], selects: Sequence[int], largest_v: float = LINEAR_V
+    ) -> ReadPlan:
+        """Everything from codes of `channels` to the words of conversions, for the state now.
+
+        Args:
+            channels: DAC channels whose codes will be given; other lines stay as they are.
+            selects: ADC multiplexer inputs, in the order of conversion.
+            largest_v: largest distance of a bit line from the virtual ground.
+        """
+        read, at = self.linear_read(self.wl_volts()), self._shape(tuple(channels), tuple(selects))
+        lsb_v = ads8324.lsb_v(self.spec.adc_reference_v)
+        carried = at.real & read.amplified[at.rows]
+        per_a = np.where(carried, -self._feedback_ohm()[at.rows] / lsb_v, 0.0)
+
+        law = self.line_law(self.bl_channels, self.spec.tia_bias_v)
+        rest_v = law.volts(self.active_codes()[self.bl_channels])
+        rest_v[at.moving] = 0.0
+        at_rest = read.t_bl @ rest_v + read.t_sl @ read.source_v
+        offset = (self.tia_offset_v / lsb_v)[at.rows]
+        weights = read.t_bl[at.rows].T * per_a  # (cols, outputs)
+        spread = np.where(at.alive, (read.sigma[at.rows].T * per_a) ** 2, 0.0)
+
+        def saturate(volts: Array) -> Array:
+            dv = np.tile(rest_v, (len(volts), 1))
+            dv[:, at.columns[at.driven]] = volts[:, at.driven]
+            currents = self._lost_grounds(read, dv @ read.t_bl.T + read.t_sl @ read.source_v)
+            sums: Array = np.where(at.real, currents[:, at.rows] * per_a + offset, 0.0)
+            return sums
+
+        return ReadPlan(
+            lines=self.line_law(at.channels, self.spec.tia_bias_v),
+            weights=np.where(at.driven[:, None], weights[at.columns], 0.0),
+            base=np.where(at.real, at_rest[at.rows] * per_a + offset, 0.0),
+            spread=np.where(at.driven[:, None], spread[at.columns], 0.0),
+            base_spread=(rest_v**2) @ spread,
+            law=at.law,
+            seed=self.seed,
+            saturate=saturate if self._may_clamp(read, largest_v) else None,
+            scratch=self._scratch,
+            covers_all=bool(at.covered[read.amplified].all()),
+        )
+
+    def _shape(self, channels: tuple[int, ...], selects: tuple[int, ...]) -> PlanShape:
+        """What a plan for these inputs and outputs does not share with the state of the board."""
+        key = (channels, selects)
+        if key not in self._shapes:
+            if len(self._shapes) >= _KEPT_NETWORKS:
+                self._shapes.clear()
+            self._shapes[key] = self._new_shape(channels, selects)
+        return self._shapes[key]
+
+    def _new_shape(self, channels: tuple[int, ...], selects: tuple[int, ...]) -> PlanShape:
+        rows = np.concatenate([self._rows_of_select[s] for s in selects])
+        adcs = np.tile(np.arange(self.spec.adcs), len(selects))
+        column = {int(channel): c for c, channel in enumerate(self.bl_channels)}
+        columns = np.array([column.get(channel, -1) for channel in channels], dtype=np.int64)
+        every_row, every_column = np.arange(self.spec.rows), np.arange(self.spec.cols)
+        return PlanShape(
+            channels=np.array(channels, dtype=np.int64),
+            columns=np.maximum(columns, 0),
+            driven=columns >= 0,
+            moving=np.isin(every_column, columns),
+            rows=np.maximum(rows, 0),
+            real=rows >= 0,
+            alive=~self.dead_adcs[adcs],
+            covered=np.isin(every_row, rows),
+            law=self._output_law(rows, adcs),
+        )
+
+    def _may_clamp(self, read: LinearRead, largest_v: float) -> bool:
+        low, high = self._clamps_v()
+        most = np.abs(read.t_bl).sum(1) * largest_v + np.abs(read.t_sl @ read.source_v)
+        reach = most * self._feedback_ohm() + np.abs(self.tia_offset_v)
+        return bool((reach >= np.minimum(-low, high))[read.amplified].any())
+
+    def _output_law(self, rows: Rows, adcs: Rows) -> OutputLaw:
+        lsb = ads8324.lsb_v(self.spec.adc_reference_v)
+        low, high = self._clamps_v()
+        alive = ~self.dead_adcs[adcs]
+        return OutputLaw(
+            low=np.where(rows >= 0, low[rows], low.min()) / lsb,
+            high=np.where(rows >= 0, high[rows], high.max()) / lsb,
+            gain=np.where(alive, self.adc_gain[adcs], 0.0),
+            offset=np.where(alive, self.adc_offset_lsb[adcs], 0.0),
+            bow=np.where(alive, self.adc_inl_lsb[adcs] * BOW_PEAK, 0.0),
+            noise=np.where(alive, self.preset.analog.adc_noise_lsb, 0.0),
+        )

@@ -18,7 +18,7 @@ from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.contract import contract_hash
 from firmware_bridge.errors import InputError
 from firmware_bridge.microcode import Fault
-from sim import presets
+from sim import faults, presets
 from sim.batched import BatchedSequencer
 from sim.bench import Bench
 from sim.clock import Clock
@@ -52,6 +52,7 @@ class EmulatedBoard:
         preset: name of a parameter set (sim/presets), or a path to one.
         seed: same seed, same board and same noise.
         spec: how the board is wired; default boards/zc706.toml.
+        defects: faults to put in, as in a URL; see sim/faults.py.
         state: file that keeps cells and noise between runs; read if it exists, written by `close`.
         batched: False runs the scalar reference interpreter.
 
@@ -66,6 +67,7 @@ class EmulatedBoard:
         spec: BoardSpec | None = None,
         state: str | Path | None = None,
         batched: bool = True,
+        defects: str = "",
     ) -> None:
         if not 0 <= int(seed) < 2**63:
             raise InputError(f"seed {seed} is outside 0..2^63-1")
@@ -82,6 +84,16 @@ class EmulatedBoard:
         self._power_up_registers()
         if self._state and self._state.exists():
             self._load(self._state)
+        self.inject(defects)
+
+    def inject(self, text: str) -> None:
+        """Put defects in, now and for good: `open_wl:7,adc_gain:2:0.9`.
+
+        Raises:
+            InputError: unknown fault, or a place that the board has not.
+        """
+        for fault in faults.parse(text):
+            faults.install(self.bench, fault)
 
     # ---- Transport --------------------------------------------------------------------------
 
@@ -139,9 +151,10 @@ class EmulatedBoard:
     def _control(self, word: int) -> None:
         if word & registers.CTRL_RESET:
             self.bench.power_up()
+            self._sequencer.power_up()
             self._power_up_registers()
         if word & registers.CTRL_CLEAR_FAULT:
-            for name in ("STATUS", "FAULT_CODE", "FAULT_PC", "FAULT_INFO"):
+            for name in ("STATUS", "FAULT_CODE", "FAULT_PC", "FAULT_INFO", "FAULT_TIME"):
                 self._words[_R[name]] = 0
         if word & registers.CTRL_SAFE:
             kept = self._words[_R["STATUS"]] & registers.STATUS_FAULT
@@ -168,8 +181,10 @@ class EmulatedBoard:
         before = self.clock.cycles
         self._sequencer.run(self._memory(registers.PROGRAM), entry, run)
         results = self._memory(registers.RESULTS).view("<u2")
-        if run.results:
-            results[: run.n_results] = np.concatenate(run.results)
+        place = 0
+        for words in run.results:
+            results[place : place + words.size] = words
+            place += words.size
         self._show_clock(self.clock.cycles - before)
         self._words[_R["RESULT_COUNT"]] = run.n_results
         self._words[_R["LAST_MARK"]] = run.mark
@@ -182,6 +197,7 @@ class EmulatedBoard:
             self._words[_R["FAULT_CODE"]] = int(run.fault)
             self._words[_R["FAULT_PC"]] = run.fault_pc
             self._words[_R["FAULT_INFO"]] = run.fault_info & 0xFFFF_FFFF
+            self._words[_R["FAULT_TIME"]] = min(run.fault_cycles, 0xFFFF_FFFF)
             self.bench.enable = False
         self._words[_R["STATUS"]] = status
 
@@ -191,7 +207,7 @@ class EmulatedBoard:
     def truth(self) -> Truth:
         """What the board really holds now. Looking changes nothing, not even later noise."""
         cells = copy.deepcopy(self.bench.cells)
-        cells.age(self.clock.now_s)
+        cells.age(self.clock.now_s, exactly=True)
         return Truth(cells.g, cells.pulses, self.bench.rails_v())
 
     def _save(self, path: Path) -> None:
@@ -200,10 +216,11 @@ class EmulatedBoard:
             "seed": self.seed,
             "cycles": self.clock.cycles,
             "rng": self._rng.bit_generator.state,
+            "seed_of_noise": int(self.bench.seed[0]),
         }
         temporary = path.with_name(path.name + ".tmp")
         with temporary.open("wb") as stream:
-            np.savez(stream, meta=json.dumps(meta), **self.bench.cells.state())
+            np.savez(stream, meta=json.dumps(meta), **self.bench.state())
         temporary.replace(path)
 
     def _load(self, path: Path) -> None:
@@ -213,7 +230,8 @@ class EmulatedBoard:
                 cells = {key: saved[key] for key in saved.files if key != "meta"}
             preset, seed = meta["preset"], meta["seed"]
             if (preset, seed) == (self.preset.name, self.seed):
-                self.bench.cells.restore(cells)
+                self.bench.restore(cells)
+                self.bench.seed[0] = meta["seed_of_noise"]
                 self._rng.bit_generator.state = meta["rng"]
                 self.clock.cycles = int(meta["cycles"])
         except (
@@ -232,7 +250,7 @@ class EmulatedBoard:
 
 
 def open_url(url: str) -> EmulatedBoard:
-    """Open `sim://?preset=NAME&seed=N&state=FILE&spec=BOARD`; every key is optional.
+    """Open `sim://?preset=NAME&seed=N&state=FILE&spec=BOARD&fault=FAULTS`; all keys are optional.
 
     Raises:
         InputError: unknown key, or a value that is not what it should be.
@@ -241,10 +259,10 @@ def open_url(url: str) -> EmulatedBoard:
     if parts.netloc or parts.path.strip("/"):
         raise InputError(f"{url}: a simulated board is sim://?key=value, e.g. sim://?seed=7")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = set(query) - {"preset", "seed", "state", "spec"}
+    unknown = set(query) - {"preset", "seed", "state", "spec", "fault"}
     if unknown:
         raise InputError(
-            f"{url}: unknown key {sorted(unknown)[0]!r}; known: preset, seed, state, spec"
+            f"{url}: unknown key {sorted(unknown)[0]!r}; known: preset, seed, state, spec, fault"
         )
     try:
         seed = int(query.get("seed", "0"))
@@ -255,4 +273,5 @@ def open_url(url: str) -> EmulatedBoard:
         seed=seed,
         spec=board_spec.load(query["spec"]) if "spec" in query else None,
         state=query.get("state") or None,
+        defects=query.get("fault", ""),
     )

@@ -144,3 +144,42 @@ class Rfc2217Server:
         self._stop.set()
         self._thread.join()
         self._listener.close()
+
+
+# ---- an emulated bench, without programs --------------------------------------------------------
+
+
+def source_lines_to(bench, inputs):
+    """Put the switch of every source line on an input, outputs on, switches closed."""
+    spec = bench.spec
+    bits = np.zeros(2 * spec.rows, dtype=np.uint8)
+    for row, code in enumerate(np.broadcast_to(inputs, spec.rows).tolist()):
+        bits[spec.sl_bit0[row]], bits[spec.sl_bit1[row]] = code & 1, code >> 1
+    bench.shift(bits)
+    bench.oe = bench.enable = True
+
+
+def set_codes(bench, channels, codes):
+    """Put codes behind the latch of DAC channels, as frames and LDAC would."""
+    for channel, code in zip(channels, np.broadcast_to(codes, len(channels)).tolist(), strict=True):
+        bench.dacs[channel // 8].active[channel % 8] = int(code)
+
+
+def bring_to_reading(bench, gate_v=3.3, tia_range=0):
+    """Gates at a voltage, bit lines of 0 to 1.25 V at the virtual ground, SLs at amplifiers."""
+    spec = bench.spec
+    source_lines_to(bench, spec.sl_tia)
+    bench.tia_range = tia_range
+    for channel in spec.bl_channel:
+        bench.dacs[channel // 8].gain = 0x0100
+    for channel in spec.wl_channel:
+        bench.dacs[channel // 8].gain = 0x00FF
+    set_codes(bench, spec.bl_channel, bl_codes(spec, 0.0))
+    set_codes(bench, spec.wl_channel, round(gate_v / 5 * 65536))
+    return bench
+
+
+def bl_codes(spec, volts):
+    """Codes of the 1.25 V range nearest to voltages above the virtual ground."""
+    above = np.asarray(volts) + spec.tia_bias_v
+    return np.rint(above / 1.25 * 65536).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""SN74HC595 shift register chain: which bit ends up where.
+"""SN74HC595 shift register chain (TI SCLS041): which bit ends up where, and how fast it may go.
 
 SER shifts into QA of the first part, QH' feeds the next. The bit sent first travels farthest, so
 chain position p (0 = QA of the first part) receives the bit that is sent at time N - 1 - p.
@@ -8,6 +8,55 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
+from firmware_bridge.errors import InputError
+
+BITS_PER_PART = 8
+
+# supply V -> limit. Clock: -40 to 85 C. The rest: 25 C, as commonly quoted from SCLS041; those
+# in the 4.5 V column agree with a second source, check the others against the printed table.
+CLOCK_MAX_HZ: dict[float, float] = {2.0: 5e6, 4.5: 25e6, 6.0: 29e6}
+CLOCK_MAX_25C_HZ: dict[float, float] = {2.0: 6e6, 4.5: 31e6, 6.0: 36e6}
+PULSE_S: dict[float, float] = {2.0: 80e-9, 4.5: 16e-9, 6.0: 14e-9}  # SRCLK, RCLK, SRCLR low
+SER_SETUP_S: dict[float, float] = {2.0: 100e-9, 4.5: 20e-9, 6.0: 17e-9}  # before SRCLK rises
+LATCH_SETUP_S: dict[float, float] = {2.0: 75e-9, 4.5: 15e-9, 6.0: 13e-9}  # SRCLK to RCLK rising
+SER_HOLD_S = 0.0
+SHIFT_DELAY_S: dict[float, float] = {2.0: 160e-9, 4.5: 32e-9, 6.0: 27e-9}  # SRCLK to QH', most
+LATCH_DELAY_S: dict[float, float] = {2.0: 150e-9, 4.5: 30e-9, 6.0: 26e-9}  # RCLK to Q, most
+
+
+def column_v(supply_v: float) -> float:
+    """The column of the tables that holds at a supply: the nearest one not above it, V.
+
+    A part is the faster the higher its supply, so every limit of that column is safe.
+
+    Raises:
+        InputError: the part does not work at this supply.
+    """
+    if not 2.0 <= supply_v <= 6.0:
+        raise InputError(f"SN74HC595: supply of {supply_v} V; allowed are 2 to 6 V")
+    return max(column for column in CLOCK_MAX_HZ if column <= supply_v)
+
+
+def clock_limit_hz(supply_v: float) -> float:
+    """Fastest SRCLK that the datasheet grants at a supply, -40 to 85 C.
+
+    >>> clock_limit_hz(5.0)
+    25000000.0
+    """
+    return CLOCK_MAX_HZ[column_v(supply_v)]
+
+
+def shift_s(n_bits: int, clock_hz: float, supply_v: float) -> float:
+    """Seconds to shift `n_bits` and latch them: one clock each, and one for RCLK.
+
+    Raises:
+        InputError: the clock is too fast for the part at this supply, or no clock.
+    """
+    limit = clock_limit_hz(supply_v)
+    if not 0 < clock_hz <= limit:
+        raise InputError(f"SN74HC595: SRCLK of {clock_hz:g} Hz; at {supply_v} V: {limit:g} Hz")
+    return (n_bits + 1) / clock_hz
 
 
 def words_from_outputs(outputs: npt.ArrayLike) -> tuple[int, ...]:

@@ -4,7 +4,7 @@
 #define RRAM_WINDOW_BASE 0x43C00000u
 #define RRAM_WINDOW_BYTES 0x00200000u
 #define RRAM_IDENTITY 0x5252414Du
-#define RRAM_CONTRACT_HASH_VALUE 0x2FB52210u
+#define RRAM_CONTRACT_HASH_VALUE 0x4D9950EFu
 #define RRAM_IDENT 0x00000u /* ro: identity word, ASCII RRAM */
 #define RRAM_CONTRACT_HASH 0x00004u /* ro: hash of register map and instruction set */
 #define RRAM_VERSION 0x00008u /* ro: gateware version, major << 16 | minor */
@@ -21,7 +21,7 @@
 #define RRAM_STATUS_FAULT_MASK 0x00000004u /* the last program was stopped by a fault */
 #define RRAM_FAULT_CODE 0x0001Cu /* ro: which rule was broken, see microcode.Fault */
 #define RRAM_FAULT_PC 0x00020u /* ro: word index of the instruction that broke it */
-#define RRAM_FAULT_INFO 0x00024u /* ro: channel, line or address that it was about */
+#define RRAM_FAULT_INFO 0x00024u /* ro: channel, line or address it was about; cycles, for timing */
 #define RRAM_RESULT_COUNT 0x00028u /* ro: 16-bit results written by the last program */
 #define RRAM_ENTRY 0x0002Cu /* rw: word index in PROGRAM where START begins */
 #define RRAM_SAFE_ENTRY 0x00030u /* rw: word index of the safe program */
@@ -33,6 +33,7 @@
 #define RRAM_PULSE_COUNT 0x00048u /* ro: PULSE instructions executed since power-up */
 #define RRAM_LAST_MARK 0x0004Cu /* ro: argument of the last MARK executed */
 #define RRAM_SCRATCH 0x00050u /* rw: for link tests; no effect */
+#define RRAM_FAULT_TIME 0x00054u /* ro: cycles into the program at the fault */
 #define RRAM_LIMIT00 0x00100u /* rw: highest output of DAC channel 0, in 5 V / 65536; 0 after reset: locked */
 #define RRAM_LIMIT01 0x00104u /* rw: highest output of DAC channel 1, in 5 V / 65536; 0 after reset: locked */
 #define RRAM_LIMIT02 0x00108u /* rw: highest output of DAC channel 2, in 5 V / 65536; 0 after reset: locked */
@@ -126,4 +127,8 @@
 #define RRAM_FAULT_BAD_SELECT 7u
 #define RRAM_FAULT_PROGRAM_OVERRUN 8u
 #define RRAM_FAULT_ENABLE_WITHOUT_LATCH 9u
+#define RRAM_FAULT_DAC_IN_RESET 10u
+#define RRAM_FAULT_SWITCH_ADDRESS_MOVED 11u
+#define RRAM_FAULT_SWITCH_TOO_SOON 12u
+#define RRAM_FAULT_PULSE_TOO_SHORT 13u
 #endif

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from rram_host.array.compensation import reset_bl_volts, reset_groups, row_factor
+from rram_host.array.calibration import Calibration
+from rram_host.array.compensation import Compensation, reset_bl_volts, reset_groups
+from rram_host.array.log import ArrayLog, NoLog
 from rram_host.array.products import (
     Products,
     check_rows,
@@ -43,17 +45,31 @@ class Crossbar:
 
     Args:
         core: the board that it sits on.
+        log: who is told of pulses and reads; default nobody.
     """
 
-    def __init__(self, core: BoardCore) -> None:
-        self._core = core
+    def __init__(self, core: BoardCore, log: ArrayLog | None = None) -> None:
+        self._core, self._log = core, log or NoLog()
         self.spec = core.spec
-        self._effective: Array | None = None  # last whole read, before row compensation
+        self.calibration = Calibration.nominal(core.spec)
+        self._compensation: Compensation | None = None  # by the last whole read
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, cols)."""
         return self.spec.rows, self.spec.cols
+
+    def use(self, calibration: Calibration) -> None:
+        """Take over a calibration of this chip on this board.
+
+        Raises:
+            InputError: it is of an array of another size.
+        """
+        if calibration.shape != self.shape:
+            raise InputError(
+                f"calibration of {calibration.shape} cells for an array of {self.shape}"
+            )
+        self.calibration, self._compensation = calibration, None
 
     # ---- read -------------------------------------------------------------------------------
 
@@ -61,11 +77,16 @@ class Crossbar:
         """Conductance of every cell, in siemens, (rows, cols).
 
         Each cell is read with +0.1 V and -0.1 V on its bit line (offsets of DACs and amplifiers
-        cancel), `average` times each, and freed of the series resistance of its source line.
+        cancel), `average` times each, and freed of the series resistance of its lines.
 
         Raises:
             InputError: average below 1.
         """
+        g = self._whole(average)
+        self._log.read(g)
+        return g
+
+    def _whole(self, average: int) -> Array:
         if not 1 <= average <= MAX_AVERAGE:
             raise InputError(f"average {average} is outside 1..{MAX_AVERAGE}")
         # What one program's results hold; a longer average is several programs.
@@ -87,21 +108,25 @@ class Crossbar:
 
     def _conductances(self, words: npt.NDArray[np.uint16], average: int) -> Array:
         rows = np.arange(self.spec.rows)
-        amperes, _ = readout.currents(words, self.spec, rows, CELL_RANGE)
+        gain = self.calibration.range_gain[CELL_RANGE]
+        amperes, _ = readout.currents(words, self.spec, rows, CELL_RANGE, gain)
         plus, minus = amperes.reshape(average, 2, self.spec.cols, -1).mean(0)
-        self._effective = ((plus - minus) / (2 * self.spec.read_voltage_v)).T
-        return self._effective * self._row_factor()[:, None]
+        measured = ((plus - minus) / (2 * self.spec.read_voltage_v)).T
+        self._compensation = Compensation(measured, self.calibration.lines)
+        return self._compensation.conductances
 
-    def _known(self) -> Array:
-        """The last whole read, before row compensation; read now where there is none."""
-        if self._effective is None:
-            self.read()
-        if self._effective is None:
+    def _known(self) -> Compensation:
+        """What the last whole read says of drops along lines; read now where there is none."""
+        if self._compensation is None:
+            self._whole(4)
+        if self._compensation is None:
             raise InputError("the array has not been read")
-        return self._effective
+        return self._compensation
 
-    def _row_factor(self) -> Array:
-        return row_factor(self._known().sum(1), self.spec.mux_r_on_ohm)
+    @property
+    def effective(self) -> Array:
+        """What the last whole read measured, drops along lines included, (rows, cols), siemens."""
+        return self._known().measured
 
     # ---- multiply ---------------------------------------------------------------------------
 
@@ -111,7 +136,7 @@ class Crossbar:
         Args:
             voltages: volts across the cells, (n, cols), each within +-0.1 V.
             calibrate: subtract the currents at zero input and undo the series resistance of the
-                source lines.
+                lines.
 
         Returns:
             Amperes, (n, rows).
@@ -137,11 +162,18 @@ class Crossbar:
             calibrate: as in `vmm`.
         """
         volts, wanted = check_voltages(voltages, self.spec), check_rows(rows, self.spec)
-        effective = self._known()
-        if tia_range is None:
-            tia_range = expected_range(self.spec, volts, effective[wanted])
-        readout.check_range(tia_range)
-        return multiply(self._core, volts, wanted, tia_range, self._row_factor(), calibrate)
+        known = self._known()
+        factors = known.of_rows(wanted) if calibrate else None
+        chosen = tia_range
+        if chosen is None:
+            chosen = expected_range(self.spec, volts, known.measured[wanted])
+        readout.check_range(chosen)
+        while True:
+            gain = self.calibration.range_gain[chosen]
+            result = multiply(self._core, volts, wanted, chosen, factors, gain)
+            if tia_range is not None or not result.saturated or chosen == 0:
+                return result
+            chosen -= 1  # some vector of a large batch was larger than those looked at
 
     # ---- form, set, reset -------------------------------------------------------------------
 
@@ -149,7 +181,8 @@ class Crossbar:
         """Electroform cells: a ramp of BL pulses with the gate as compliance, read after each step.
 
         Args:
-            cells: which, (rows, cols); default all. Cells that are formed already are left alone.
+            cells: which, (rows, cols); default all that are not known to be dead. Cells that are
+                formed already are left alone.
             progress: called with (step, steps).
 
         Raises:
@@ -157,8 +190,10 @@ class Crossbar:
         """
         p = self.spec.pulses
         todo = self._check_mask(cells)
+        if cells is None:
+            todo &= ~self._log.dead()
         pulses = np.zeros(self.shape, dtype=np.int64)
-        g = self.read(1)
+        g = self._whole(1)
         todo &= g < PRISTINE_SIEMENS
         gates = np.full(self.shape, p.form_wl_v)
         steps = np.arange(p.form_bl_start_v, p.form_bl_stop_v + 1e-9, p.form_bl_step_v)
@@ -168,13 +203,16 @@ class Crossbar:
             program = ArrayProgram(self.spec)
             program.pulse(set_train(self.spec, todo, gates, bl_v, p.form_width_s))
             pulses += todo
-            g = self._run_and_read(program, 1)
+            with self._log.pulsing(todo, forming=True):
+                g = self._run_and_read(program, 1)
             todo &= g < PRISTINE_SIEMENS
             if progress:
                 progress(number + 1, len(steps))
         if progress:
             progress(len(steps), len(steps))
-        return FormReport(g, pulses, todo, g > 1.5 * self.spec.conductance_max_siemens)
+        report = FormReport(g, pulses, todo, g > 1.5 * self.spec.conductance_max_siemens)
+        self._log.formed(report)
+        return report
 
     def set_cells(self, cells: Mask, wl_v: Array, bl_v: float | None = None) -> Array:
         """One SET pulse on each cell of a mask, then a read, in siemens.
@@ -191,7 +229,7 @@ class Crossbar:
         program.pulse(
             set_train(self.spec, mask, gates, p.set_bl_v if bl_v is None else bl_v, p.set_width_s)
         )
-        return self._run_and_read(program, 1)
+        return self._pulse_and_read(program, mask)
 
     def reset_cells(self, cells: Mask, reset_v: Array) -> Array:
         """One RESET pulse on each cell of a mask, other bit lines inhibited, then a read.
@@ -205,8 +243,8 @@ class Crossbar:
         if volts.min() < 0:
             raise InputError(f"RESET voltage {volts.min():.4g} V is below 0 V: it would SET")
         program = ArrayProgram(self.spec)
-        self._add_reset(program, mask, volts, self.read(1), self.spec.cols)
-        return self._run_and_read(program, 1)
+        self._add_reset(program, mask, volts, self._whole(1), self.spec.cols)
+        return self._pulse_and_read(program, mask)
 
     def _check_mask(self, cells: Mask | None) -> Mask:
         mask = np.ones(self.shape, dtype=bool) if cells is None else np.array(cells, dtype=bool)
@@ -220,6 +258,12 @@ class Crossbar:
             raise InputError(f"{what} voltages need shape {self.shape} and a number for every cell")
         return np.where(mask, values, 0.0)
 
+    def _pulse_and_read(self, program: ArrayProgram, cells: Mask) -> Array:
+        with self._log.pulsing(cells):
+            g = self._run_and_read(program, 1)
+        self._log.pulsed(g)
+        return g
+
     def _run_and_read(self, program: ArrayProgram, average: int) -> Array:
         self._add_read(program, average)
         return self._conductances(self._core.driver.run(program.asm, program.table), average)
@@ -228,7 +272,8 @@ class Crossbar:
         self, program: ArrayProgram, cells: Mask, volts: Array, g: Array, parallel: int
     ) -> None:
         """RESET pulses for cells, at most `parallel` of a row at once, with little sag."""
-        sag_v = self.spec.mux_r_on_ohm * np.maximum(g, 0.0) * volts
+        row_ohm = self.calibration.rail_ohm(self.spec)
+        sag_v = row_ohm[:, None] * np.maximum(g, 0.0) * volts
         order, chosen = [], []
         for row in np.flatnonzero(cells.any(1)).tolist():
             for columns in reset_groups(np.flatnonzero(cells[row]), sag_v[row], parallel):
@@ -241,7 +286,7 @@ class Crossbar:
         rows, selected = np.array(order), np.array(chosen)
         spec, p = self.spec, self.spec.pulses
         bl_v = reset_bl_volts(
-            volts[rows], selected, np.maximum(g[rows], 0.0), spec.sl_rail_v, spec.mux_r_on_ohm
+            volts[rows], selected, np.maximum(g[rows], 0.0), spec.sl_rail_v, row_ohm[rows]
         )
         program.pulse(reset_train(spec, rows, bl_v, p.reset_wl_v, p.reset_width_s))
 
@@ -256,7 +301,8 @@ class Crossbar:
         """Write-verify cells to target conductances. Cells that are not formed are formed first.
 
         Args:
-            targets_siemens: (rows, cols), NaN = leave alone.
+            targets_siemens: (rows, cols), NaN = leave alone. Cells known to be dead are left out:
+                their targets are NaN in the report.
             settings: tolerance, pulse limit and so on.
             progress: called with (cells done, cells asked).
 
@@ -267,7 +313,7 @@ class Crossbar:
             InputError: shape, or a target outside the chip's window.
         """
         settings = settings or WriteVerifySettings()
-        targets = check_targets(targets_siemens, self.spec)
+        targets = self._log.allowed(check_targets(targets_siemens, self.spec))
         asked = ~np.isnan(targets)
         traffic = self._core.driver.traffic
         before = (traffic.transactions, traffic.words, traffic.board_time_s)
@@ -276,7 +322,7 @@ class Crossbar:
         pulses, measured, rounds = self._write(
             np.where(live, targets, 0.0), live, settings, progress
         )
-        return ProgramReport(
+        report = ProgramReport(
             targets_siemens=targets,
             measured_siemens=np.where(asked, measured, np.nan),
             pulses=pulses,
@@ -289,6 +335,8 @@ class Crossbar:
             words=traffic.words - before[1],
             board_time_s=traffic.board_time_s - before[2],
         )
+        self._log.programmed(report)
+        return report
 
     def _write(
         self,
@@ -305,20 +353,20 @@ class Crossbar:
         p = self.spec.pulses
         model = ResponseModel(p, self.shape, settings.gain)
         pulses = np.zeros(self.shape, dtype=np.int64)
-        g = self.read(settings.verify_average)
+        g = self._whole(settings.verify_average)
         rounds, done, confirmed = 0, np.zeros(self.shape, dtype=bool), False
         while True:
             error = np.abs(g - targets)
             done = (error <= settings.tolerance_siemens) | (
                 done & (error <= settings.accept_siemens)
             )
-            todo = live & ~done & (pulses < settings.max_pulses)
+            todo = live & ~done & (pulses < settings.max_pulses) & ~self._log.worn()
             if progress:
                 progress(int((live & done).sum()), int(live.sum()))
             if not todo.any():
                 if confirmed:
                     return pulses, g, rounds
-                g, confirmed = self.read(), True
+                g, confirmed = self._whole(4), True
                 continue
             confirmed = False
             up, down = todo & (g < targets), todo & (g > targets)
@@ -328,7 +376,8 @@ class Crossbar:
             if up.any():
                 program.pulse(set_train(self.spec, up, wl_v, p.set_bl_v, p.set_width_s))
             self._add_reset(program, down, reset_v, g, settings.max_parallel_reset)
-            after = self._run_and_read(program, settings.verify_average)
+            with self._log.pulsing(todo):
+                after = self._run_and_read(program, settings.verify_average)
             model.learn(up, wl_v, g, after, is_set=True)
             model.learn(down, reset_v, g, after, is_set=False)
             pulses += todo

@@ -8,17 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.chips import dac80508
+from rram_host.array.compensation import Factors
 from rram_host.array.pulses import ArrayProgram
 from rram_host.board import readout
 from rram_host.board.core import BoardCore
 from rram_host.board.limits import array_of
-from rram_host.board.sequencer import MAX_RESULTS, MAX_TABLE_CODES
+from rram_host.board.lines import LineGroup
+from rram_host.board.sequencer import MAX_RESULTS, MAX_TABLE_CODES, Compiled
 from rram_host.errors import InputError
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.uint16]
 
 ZERO_READS = 16
+READ_FULL_SCALE_V = 1.25
+LOOKED_AT = 256
+MAX_COMPILED = 64
+BLOCK = 1024  # vectors that stay in the cache
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,12 @@ class Products:
 
 
 def multiply(
-    core: BoardCore, volts: Array, rows: Rows, tia_range: int, factor: Array, calibrate: bool
+    core: BoardCore,
+    volts: Array,
+    rows: Rows,
+    tia_range: int,
+    factors: Factors | None,
+    gain: Array,
 ) -> Products:
     """Products of checked voltages.
 
@@ -48,19 +61,26 @@ def multiply(
         volts: (n, cols).
         rows: rows to open and convert.
         tia_range: 0 to 3.
-        factor: true over measured conductance of every row of the array, (rows,).
-        calibrate: put zero-input vectors before the batch and subtract their mean, and multiply
-            by `factor`.
+        factors: of these rows, to be undone; zero-input vectors are then put before the batch, and
+            their mean is subtracted. None: currents as they are.
+        gain: true over nominal current of every row in this range, (rows,).
     """
-    step = _chunk(core.spec, rows)
+    spec = core.spec
+    inputs = np.ones(spec.cols) if factors is None else factors.input_scale
+    outputs = np.ones(len(rows)) if factors is None else factors.output_scale[rows]
+    scale = gain[rows] * outputs
+    zeros = 0 if factors is None else ZERO_READS
+    step = _chunk(spec, rows)
     parts, saturated = [], 0
-    for chunk in np.split(volts, range(step, len(volts), step)):
-        amperes, ends = _one_program(core, chunk, rows, tia_range, calibrate)
+    for start in range(0, len(volts), step):
+        chunk = volts[start : start + step]
+        codes = _codes(spec, chunk, inputs, zeros)
+        words = core.driver.run(_program(core, len(codes), rows, tia_range), codes)
+        amperes, ends = readout.currents(words, spec, rows, tia_range, scale, zeros)
         parts.append(amperes)
         saturated += ends
-    scale = factor[rows] if calibrate else np.ones(len(rows))
-    lsb = core.spec.current_lsb_a(tia_range) * scale
-    return Products(np.concatenate(parts) * scale, tia_range, lsb, saturated)
+    currents = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return Products(currents, tia_range, np.abs(spec.current_lsb_a(tia_range) * scale), saturated)
 
 
 def _chunk(spec: BoardSpec, rows: Rows) -> int:
@@ -69,24 +89,49 @@ def _chunk(spec: BoardSpec, rows: Rows) -> int:
     return min(MAX_TABLE_CODES // spec.cols, MAX_RESULTS // results) - ZERO_READS
 
 
-def _one_program(
-    core: BoardCore, volts: Array, rows: Rows, tia_range: int, calibrate: bool
-) -> tuple[Array, int]:
-    zeros = ZERO_READS if calibrate else 0
-    program = ArrayProgram(core.spec)
-    program.read(np.pad(volts, ((zeros, 0), (0, 0))), rows, tia_range)
-    words = core.driver.run(program.asm, program.table)
-    amperes, saturated = readout.currents(words, core.spec, rows, tia_range)
-    if calibrate:
-        return amperes[zeros:] - amperes[:zeros].mean(0), saturated
-    return amperes, saturated
+def _codes(spec: BoardSpec, volts: Array, inputs: Array, zeros: int) -> Codes:
+    """Codes of a batch in the order of the table, `zeros` zero inputs first.
+
+    The voltages have been checked, and the board file holds the read voltage within the limits;
+    float32 is good to a hundredth of a code.
+    """
+    per_v = dac80508.FULL_SCALE / READ_FULL_SCALE_V
+    slope, bias = (inputs * per_v).astype(np.float32), np.float32(spec.tia_bias_v * per_v + 0.5)
+    codes = np.empty((zeros + len(volts), spec.cols), dtype=np.uint16)
+    codes[:zeros] = int(bias)
+    order = LineGroup.of(spec.bl_channel).order
+    for start in range(0, len(volts), BLOCK):
+        x = volts[start : start + BLOCK].astype(np.float32)
+        x *= slope
+        x += bias  # half a code more than the voltage: the cast cuts off
+        into = codes[zeros + start : zeros + start + len(x)]
+        np.take(x.astype(np.uint16), order, axis=1, out=into, mode="clip")
+    return codes
+
+
+def _program(core: BoardCore, n: int, rows: Rows, tia_range: int) -> Compiled:
+    """The program of n products; made once, for it depends on codes only by their number."""
+    key = (n, rows.tobytes(), tia_range)
+    if key not in core.compiled:
+        program = ArrayProgram(core.spec)
+        program.add_read(n, 0, rows, tia_range)
+        if len(core.compiled) >= MAX_COMPILED:
+            core.compiled.clear()
+        core.compiled[key] = Compiled.of(program.asm)
+    return core.compiled[key]
 
 
 def expected_range(spec: BoardSpec, volts: Array, effective: Array) -> int:
-    """Amplifier range for the currents that measured conductances (rows, cols) let expect."""
+    """Amplifier range for the currents that measured conductances (rows, cols) let expect.
+
+    Of a large batch a part is looked at, and a quarter added; `Products.saturated` tells where
+    that was not enough.
+    """
     mine = np.maximum(effective, 0.0)
-    largest = float(np.abs(volts @ mine.T).max(initial=0.0))
-    return readout.choose_range(spec, largest, float(mine.sum(1).max(initial=0.0)))
+    step = max(1, len(volts) // LOOKED_AT)
+    largest = float(np.abs(volts[::step] @ mine.T).max(initial=0.0))
+    margin = 1.25 if step > 1 else 1.0
+    return readout.choose_range(spec, largest * margin, float(mine.sum(1).max(initial=0.0)))
 
 
 def check_voltages(voltages: npt.ArrayLike, spec: BoardSpec) -> Array:
@@ -98,9 +143,9 @@ def check_voltages(voltages: npt.ArrayLike, spec: BoardSpec) -> Array:
     volts = array_of(voltages, "input voltages")
     if volts.ndim != 2 or volts.shape[1] != spec.cols or not len(volts):
         raise InputError(f"input voltages have shape {volts.shape}, expected (n, {spec.cols})")
-    if not np.isfinite(volts).all():
+    worst = max(float(volts.max()), -float(volts.min()))  # nan wherever one is
+    if not np.isfinite(worst):
         raise InputError(f"input voltages: {(~np.isfinite(volts)).sum()} are not finite")
-    worst = float(np.abs(volts).max())
     if worst > spec.read_voltage_v * (1 + 1e-9):
         raise InputError(
             f"input voltage {worst:.4g} V is beyond +-{spec.read_voltage_v} V (read limit)"

@@ -133,10 +133,43 @@ class ArrayProgram:
             tia_range: 0..3.
             average: repetitions; the results of a repetition follow those of the one before.
         """
-        spec, asm = self._spec, self.asm
+        spec = self._spec
         bl = codes_for(volts + spec.tia_bias_v, spec.bl_limit_v, 1.25, "BL")
+        self.read_codes(bl[:, self.asm.bl.order], rows, tia_range, average)
+
+    def read_codes(
+        self,
+        codes: Codes,
+        rows: npt.NDArray[np.int64],
+        tia_range: int,
+        average: int = 1,
+        wl_v: float | None = None,
+    ) -> None:
+        """The same for codes in the order of the table, (n, cols), at another gate voltage."""
+        start = self.table_only(codes)
+        self.add_read(len(codes), start, rows, tia_range, average, wl_v)
+
+    def table_only(self, codes: Codes) -> int:
+        """Put codes into the table, for reads that come later; the element where they begin."""
+        start = self._size
+        self._table.append(codes.ravel())
+        self._size += codes.size
+        return start
+
+    def add_read(
+        self,
+        n: int,
+        start: int,
+        rows: npt.NDArray[np.int64],
+        tia_range: int,
+        average: int = 1,
+        wl_v: float | None = None,
+    ) -> None:
+        """The instructions of reads whose n rows of codes lie in the table from `start` on."""
+        spec, asm = self._spec, self.asm
         wl = np.zeros(spec.rows, dtype=np.uint16)
-        wl[rows] = codes_for(np.array(spec.wl_read_v), spec.wl_limit_v, 5.0, "WL")
+        gate_v = spec.wl_read_v if wl_v is None else wl_v
+        wl[rows] = codes_for(np.array(gate_v), spec.wl_limit_v, 5.0, "WL")
         rest = codes_for(np.full(spec.cols, spec.tia_bias_v), spec.bl_limit_v, 1.25, "BL")
         asm.switch_sl(spec.sl_tia, rows)
         asm.bl_range(dac80508.GAIN_0_TO_1V25)
@@ -145,13 +178,11 @@ class ArrayProgram:
         asm.latch()
         asm.settle()
         asm.close_sl(tia_range)
-        self._append(bl[:, asm.bl.order])
-        start = self._size - bl.size
         with asm.loop(average):
             asm.add(Op.PTR, value=start)
-            with asm.loop(len(bl), stride=spec.cols):
+            with asm.loop(n, stride=spec.cols):
                 asm.bl.from_table(asm, 0)
                 asm.latch()
-                asm.wait(spec.dac_settling_s + spec.tia_settling_s)
+                asm.wait(spec.settling_s(tia_range))
                 asm.convert(readout.selects_for(spec, rows))
         asm.idle()

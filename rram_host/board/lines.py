@@ -9,6 +9,7 @@ before bit lines fall, and a phase ends with every DAC at zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,12 @@ class LineGroup:
         self.order = np.array([line for pairs in self._slots.values() for _, line in pairs])
         self.chips = sorted({channel // dac80508.N_CHANNELS for channel in channels})
         self.mask = sum(1 << chip for chip in self.chips)
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def of(channels: tuple[int, ...]) -> LineGroup:
+        """The group of some channels; the same object each time, for nothing changes it."""
+        return LineGroup(channels)
 
     def from_table(self, asm: Assembler, offset: int) -> None:
         """Write every line from table elements `offset` on, in `order`."""
@@ -67,7 +74,7 @@ class LineProgram(Assembler):
     def __init__(self, spec: BoardSpec) -> None:
         super().__init__()
         self._spec = spec
-        self.bl, self.wl = LineGroup(spec.bl_channel), LineGroup(spec.wl_channel)
+        self.bl, self.wl = LineGroup.of(spec.bl_channel), LineGroup.of(spec.wl_channel)
         if self.bl.mask & self.wl.mask:
             raise InputError(f"board {spec.name}: BLs and WLs share a DAC chip")
         self._all = (1 << spec.dac_chips) - 1
@@ -105,6 +112,8 @@ class LineProgram(Assembler):
     def switch_sl(self, code: int, rows: npt.NDArray[np.int64] | None = None) -> None:
         """Open all SL switches, then choose an input for some rows; they stay open (inhibited).
 
+        Waits until the switches have taken their new address, so that they may be closed next.
+
         Args:
             code: input, one of the spec's sl_... codes.
             rows: which rows; default all. The others float.
@@ -117,6 +126,7 @@ class LineProgram(Assembler):
         outputs[list(spec.sl_bit0)] = codes & 1
         outputs[list(spec.sl_bit1)] = codes >> 1 & 1
         self.add(Op.SHIFT, value=outputs.size, data=sn74hc595.words_from_outputs(outputs))
+        self.wait(spec.mux_switch_s)
 
     def bl_range(self, gain_word: int) -> None:
         """Set the output range of all BL chips. Codes must be zero."""
@@ -124,7 +134,11 @@ class LineProgram(Assembler):
         self.wait(dac80508.UPDATE_INTERVAL_S)
 
     def close_sl(self, tia_range: int) -> None:
-        """Close the SL switches, amplifiers in the given range."""
+        """Close the SL switches, amplifiers in the given range.
+
+        A conversion has to come later than switch and amplifier have settled, `mux_switch_s +
+        tia_settling_s(range)`: reads write and latch their bit lines and wait in between.
+        """
         self.add(Op.LINES, value=OE | tia_range << 1 | 1)
 
     def convert(self, selects: Sequence[int]) -> None:

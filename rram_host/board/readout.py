@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
-from firmware_bridge.chips import ads8324
 from rram_host.errors import InputError
 
 # A range is chosen so that the expected current fills at most this part of it.
@@ -24,29 +23,51 @@ def currents(
     spec: BoardSpec,
     rows: npt.NDArray[np.int64],
     tia_range: int,
+    gain: npt.NDArray[np.float64] | float = 1.0,
+    zeros: int = 0,
 ) -> tuple[npt.NDArray[np.float64], int]:
     """Currents into the amplifiers of `rows`.
 
-    I = -code LSB / R_f: a current that flows from BL through the cell into the virtual ground
-    pulls the amplifier's output below its bias.
+    I = -code gain LSB / R_f: a current that flows from BL through the cell into the virtual
+    ground pulls the amplifier's output below its bias.
 
     Args:
         words: ADC words of n vectors, n * selects * adcs of them.
         spec: the board.
         rows: rows that were converted.
         tia_range: 0..3.
+        gain: true over nominal current of each of the rows, (len(rows),), or of all.
+        zeros: so many vectors at the beginning are zero inputs: their mean is subtracted from the
+            others, and they are left out.
 
     Returns:
-        Amperes, (n, len(rows)), and how many conversions were at the end of the range.
+        Amperes, (n - zeros, len(rows)), and how many conversions were at the end of the range.
     """
     selects = selects_for(spec, rows)
-    codes = ads8324.to_signed(words).reshape(-1, len(selects), spec.adcs)
-    place = [selects.index(spec.select_of_row[row]) for row in rows.tolist()]
-    adc = [spec.adc_of_row[row] for row in rows.tolist()]
-    mine = codes[:, place, adc]
+    place = [
+        selects.index(spec.select_of_row[row]) * spec.adcs + spec.adc_of_row[row]
+        for row in rows.tolist()
+    ]
+    mine = words.reshape(-1, len(selects) * spec.adcs)
+    if place != list(range(mine.shape[1])):
+        mine = mine[:, place]
     lsb = spec.current_lsb_a(tia_range)
+    per_code = -lsb * np.broadcast_to(gain, len(place))
     end = spec.full_scale_a(tia_range) / lsb - 1
-    return mine * -lsb, int((np.abs(mine) >= end).sum())
+    rest = _signed(mine[:zeros]).mean(0) * per_code if zeros else 0.0
+    codes = _signed(mine[zeros:])
+    amperes = codes.astype(np.float64)
+    amperes *= per_code
+    amperes -= rest
+    ends = 0
+    if codes.size and max(int(codes.max()), -int(codes.min())) >= end:
+        ends = int((np.abs(codes) >= end).sum())
+    return amperes, ends
+
+
+def _signed(words: npt.NDArray[np.uint16]) -> npt.NDArray[np.int16]:
+    """14-bit two's complement as numbers: the sign bit to the top of 16, and back."""
+    return (words << 2).view(np.int16) >> 2
 
 
 def choose_range(spec: BoardSpec, largest_a: float, largest_row_siemens: float) -> int:

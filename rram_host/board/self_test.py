@@ -31,27 +31,37 @@ class SelfTest:
         return not self.faults
 
 
-def check_dacs(driver: SequencerDriver, spec: BoardSpec) -> list[str]:
-    """Read DEVICE ID, SYNC and GAIN of every DAC80508 back, by address echo and value."""
+def dac_faults(driver: SequencerDriver, spec: BoardSpec) -> dict[int, list[str]]:
+    """Read DEVICE ID and SYNC of every DAC80508 back, by address echo and value.
+
+    Returns:
+        What is wrong, by chip; chips that answer as they should are not in it.
+    """
     program = LineProgram(spec)
     wanted = {
-        dac80508.DEVICE_ID: [dac80508.DEVICE_ID_Z & dac80508.DEVICE_ID_MASK] * spec.dac_chips,
-        dac80508.SYNC: [dac80508.SYNC_ALL] * spec.dac_chips,
+        dac80508.DEVICE_ID: (dac80508.DEVICE_ID_Z, dac80508.DEVICE_ID_MASK),
+        dac80508.SYNC: (dac80508.SYNC_ALL, 0xFFFF),
     }
     for addr in wanted:
         program.read_dac_register(addr)
     words = driver.run(program).reshape(len(wanted), spec.dac_chips, 2)
-    faults = []
-    for (addr, values), replies in zip(wanted.items(), words.tolist(), strict=True):
-        mask = dac80508.DEVICE_ID_MASK if addr == dac80508.DEVICE_ID else 0xFFFF
-        for chip, (value, (echo, data)) in enumerate(zip(values, replies, strict=True)):
+    faults: dict[int, list[str]] = {}
+    for (addr, (value, mask)), replies in zip(wanted.items(), words.tolist(), strict=True):
+        for chip, (echo, data) in enumerate(replies):
             if echo != 0x80 | addr:
-                faults.append(f"DAC chip {chip}: no answer (echo {echo:#04x} to address {addr})")
-            elif data & mask != value:
-                faults.append(
-                    f"DAC chip {chip}: register {addr} reads {data:#06x}, not {value:#06x}"
-                )
+                text = f"no answer (echo {echo:#04x} to address {addr})"
+            elif data & mask != value & mask:
+                text = f"register {addr} reads {data:#06x}, not {value & mask:#06x}"
+            else:
+                continue
+            faults.setdefault(chip, []).append(text)
     return faults
+
+
+def check_dacs(driver: SequencerDriver, spec: BoardSpec) -> list[str]:
+    """The same, one line a fault."""
+    found = sorted(dac_faults(driver, spec).items())
+    return [f"DAC chip {chip}: {text}" for chip, texts in found for text in texts]
 
 
 def check_offsets(offset_v: npt.NDArray[np.float64]) -> list[str]:

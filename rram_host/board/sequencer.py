@@ -18,6 +18,13 @@ SAFE_ENTRY = registers.PROGRAM.words - 256
 MAX_TABLE_CODES = 2 * registers.TABLE.words
 MAX_RESULTS = 2 * registers.RESULTS.words
 _GRACE_S = 5.0
+# What FAULT_INFO counts, for faults that are not of timing.
+_SUBJECT = {
+    Fault.LIMIT: "DAC channel",
+    Fault.TABLE_OVERRUN: "element",
+    Fault.RESULT_OVERRUN: "result",
+    Fault.BAD_SELECT: "input",
+}
 
 
 @dataclass
@@ -33,6 +40,20 @@ class Traffic:
     def board_time_s(self) -> float:
         """Time that programs have taken on the board, in seconds."""
         return self.cycles / microcode.CLOCK_HZ
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program as words, with its duration: for programs that run many times."""
+
+    words: npt.NDArray[np.uint32]
+    cycles: int
+
+    @staticmethod
+    def of(program: Assembler) -> Compiled:
+        """Assemble and cost a program."""
+        instructions = program.instructions()
+        return Compiled(microcode.encode(instructions), microcode.total_cycles(instructions))
 
 
 class SequencerDriver:
@@ -116,7 +137,7 @@ class SequencerDriver:
         self.write_register("CTRL", registers.CTRL_CLEAR_FAULT)
 
     def run(
-        self, program: Assembler, table: npt.NDArray[np.uint16] | None = None
+        self, program: Assembler | Compiled, table: npt.NDArray[np.uint16] | None = None
     ) -> npt.NDArray[np.uint16]:
         """Upload a program with its table, run it, and fetch its results.
 
@@ -132,16 +153,15 @@ class SequencerDriver:
             BoardFault: the board stopped the program; its rails have been made safe.
             LinkError: it did not finish in its time.
         """
-        instructions = program.instructions()
-        words = microcode.encode(instructions)
-        cycles = microcode.total_cycles(instructions)
+        ready = program if isinstance(program, Compiled) else Compiled.of(program)
+        words, cycles = ready.words, ready.cycles
         self._upload(words, table)
         self.write_register("CTRL", registers.CTRL_START)
         count = self._wait(words, cycles)
         self.traffic.programs += 1
         self.traffic.cycles += cycles
         packed = self._read(registers.RESULTS.offset, -(-count // 2)) if count else np.zeros(0)
-        return packed.astype("<u4").view("<u2")[:count]
+        return packed.astype("<u4", copy=False).view("<u2")[:count]
 
     def _upload(self, words: npt.NDArray[np.uint32], table: npt.NDArray[np.uint16] | None) -> None:
         if words.size > SAFE_ENTRY:
@@ -151,8 +171,8 @@ class SequencerDriver:
             raise InputError(f"input table of {n_codes} codes; the memory holds {MAX_TABLE_CODES}")
         self._write(registers.PROGRAM.offset, words)
         if table is not None and n_codes:
-            codes = np.zeros(n_codes + n_codes % 2, dtype="<u2")
-            codes[:n_codes] = table.ravel()
+            codes = np.ascontiguousarray(table, dtype="<u2").ravel()
+            codes = np.append(codes, codes[-1:]) if n_codes % 2 else codes
             self._write(registers.TABLE.offset, codes.view("<u4"))
         self.write_register("TABLE_COUNT", n_codes)
         self.write_register("ENTRY", 0)
@@ -177,12 +197,37 @@ class SequencerDriver:
             time.sleep(1e-3)
 
     def _raise_fault(self, words: npt.NDArray[np.uint32], code: int, pc: int, info: int) -> None:
-        self.safe()
-        self.clear_fault()
-        text = microcode.FAULT_TEXT.get(code, f"unknown fault {code}")
         try:
-            where = str(microcode.decode_one(words, pc))
-        except (InputError, IndexError):
-            where = "no instruction of this program"
-        name = Fault(code).name if code in list(Fault) else str(code)
-        raise BoardFault(f"{name}: {text} (word {pc}: {where}; {info}); rails were made safe")
+            at = self.read_register("FAULT_TIME")
+        finally:  # the rails come first, even if the link fails now
+            self.safe()
+        self.clear_fault()
+        raise BoardFault(f"{_fault_text(words, code, pc, info, at)}; rails were made safe")
+
+
+def _fault_text(words: npt.NDArray[np.uint32], code: int, pc: int, info: int, at: int) -> str:
+    """Rule, what it was about, when, and the instruction, of a fault in a program.
+
+    Args:
+        words: the program, which began at word 0.
+        code: FAULT_CODE.
+        pc: FAULT_PC.
+        info: FAULT_INFO; of faults of timing, the cycles that had passed.
+        at: FAULT_TIME, in cycles.
+    """
+    if code not in list(Fault):
+        rule = f"unknown fault {code} ({info})"
+    elif Fault(code) in microcode.TIMING_FAULTS:
+        rule = f"{Fault(code).name}: {microcode.FAULT_TEXT[code]} ({_in_us(info)})"
+    else:
+        rule = f"{Fault(code).name}: {microcode.FAULT_TEXT.get(code, 'no rule')}"
+        rule += f" ({_SUBJECT[Fault(code)]} {info})" if code in _SUBJECT else ""
+    try:
+        where = str(microcode.decode_one(words, pc))
+    except (InputError, IndexError):
+        where = "no instruction of this program"
+    return f"{rule}, {_in_us(at)} into the program, word {pc}: {where}"
+
+
+def _in_us(cycles: int) -> str:
+    return f"{cycles * 1e6 / microcode.CLOCK_HZ:.2f} us"

@@ -12,8 +12,12 @@ import click
 from threadpoolctl import threadpool_limits
 
 from rram_host.cli.array_commands import info, program, read, vmm
+from rram_host.cli.bench_commands import cost
+from rram_host.cli.calibrate_command import calibrate
 from rram_host.cli.common import report_error, stop
 from rram_host.cli.flow_commands import demo, sample, train
+from rram_host.cli.passport_command import passport
+from rram_host.cli.selftest_command import selftest
 from rram_host.errors import ContractError, InputError, RramError
 
 
@@ -33,7 +37,19 @@ def cli() -> None:
     """
 
 
-for _command in (demo, info, program, read, vmm, sample, train):
+for _command in (
+    demo,
+    info,
+    program,
+    read,
+    vmm,
+    sample,
+    train,
+    calibrate,
+    cost,
+    selftest,
+    passport,
+):
     cli.add_command(_command)
 
 

@@ -17,11 +17,14 @@ from rram_host.cli.common import (
     board_option,
     emit,
     json_option,
+    left_out_cells,
     load_array,
     out_option,
+    passport_option,
     progress_bar,
     run_folder,
     say,
+    say_left_out,
     spec_option,
 )
 from rram_host.experiments import multiply
@@ -39,15 +42,16 @@ REQUIRED_SHARE = 0.99
 @click.command()
 @board_option
 @spec_option
+@passport_option
 @json_option
-def info(board: str, spec: str, as_json: bool) -> None:
+def info(board: str, spec: str, passport: Path | None, as_json: bool) -> None:
     """Say who is there: identity, contract, geometry, limits; then check the converters.
 
     \b
     rram info
     rram info --board serial:///dev/ttyUSB0?baud=921600
     """
-    with open_board(board, spec) as opened:
+    with open_board(board, spec, passport=passport) as opened:
         values = opened.info()
         test = opened.self_test()
     values |= {"self_test_passed": test.passed, "self_test_faults": list(test.faults)}
@@ -61,18 +65,22 @@ def info(board: str, spec: str, as_json: bool) -> None:
 @click.command()
 @board_option
 @spec_option
+@passport_option
 @json_option
 @out_option
 @click.option("--average", default=4, show_default=True, help="Reads averaged per cell.")
-def read(board: str, spec: str, as_json: bool, out: Path | None, average: int) -> None:
+def read(
+    board: str, spec: str, passport: Path | None, as_json: bool, out: Path | None, average: int
+) -> None:
     """Read the conductance of every cell.
 
     \b
     rram read --board 'sim://?seed=7&state=chip.npz' --out runs/read1
     writes conductances.npy (siemens, rows x columns) and conductances.png
     """
-    folder = run_folder("read", out, {"board": board, "spec": spec, "average": average})
-    with open_board(board, spec) as opened:
+    settings = {"board": board, "spec": spec, "passport": passport, "average": average}
+    folder = run_folder("read", out, settings)
+    with open_board(board, spec, passport=passport) as opened:
         g = opened.array.read(average)
         board_time_s = opened.board_time_s
     values = {
@@ -96,7 +104,7 @@ def read(board: str, spec: str, as_json: bool, out: Path | None, average: int) -
     )
 
 
-def _report_values(report: ProgramReport) -> dict[str, Any]:
+def _report_values(report: ProgramReport, left_out: list[dict[str, Any]]) -> dict[str, Any]:
     error = report.error_siemens[report.asked]
     return {
         "cells": int(report.asked.sum()),
@@ -109,6 +117,7 @@ def _report_values(report: ProgramReport) -> dict[str, Any]:
         "max_pulses": int(report.pulses.max()),
         "failed_cells": report.failed,
         "unformed_cells": np.argwhere(report.unformed).tolist(),
+        "left_out_cells": left_out,
         "rounds": report.rounds,
         "transactions": report.transactions,
         "words": report.words,
@@ -131,6 +140,7 @@ def _say_report(as_json: bool, v: dict[str, Any]) -> None:
     )
     for row, col in v["failed_cells"]:
         say(as_json, f"not converged: row {row}, column {col}")
+    say_left_out(as_json, v["left_out_cells"])
 
 
 _max_pulses = click.option(
@@ -142,6 +152,7 @@ _max_pulses = click.option(
 @click.argument("targets", type=_FILE)
 @board_option
 @spec_option
+@passport_option
 @json_option
 @out_option
 @_max_pulses
@@ -156,6 +167,7 @@ def program(
     targets: Path,
     board: str,
     spec: str,
+    passport: Path | None,
     as_json: bool,
     out: Path | None,
     max_pulses: int,
@@ -170,13 +182,23 @@ def program(
     rram program t.npy --board 'sim://?seed=7&state=chip.npz' --out runs/p1
     """
     wanted = load_array(targets, "targets")
-    settings = {"board": board, "spec": spec, "targets": targets, "max_pulses": max_pulses}
+    settings = {
+        "board": board,
+        "spec": spec,
+        "passport": passport,
+        "targets": targets,
+        "max_pulses": max_pulses,
+    }
     folder = run_folder("program", out, settings)
     start = time.perf_counter()
-    with open_board(board, spec) as opened, progress_bar("cells done") as advance:
+    with (
+        open_board(board, spec, passport=passport) as opened,
+        progress_bar("cells done") as advance,
+    ):
         write_verify = WriteVerifySettings(max_pulses=max_pulses)
         report = opened.array.program(wanted, write_verify, advance)
-    values = {**_report_values(report), "wall_s": time.perf_counter() - start}
+    values = _report_values(report, left_out_cells(opened))
+    values["wall_s"] = time.perf_counter() - start
     if folder:
         folder.save(
             "array",
@@ -201,6 +223,7 @@ def program(
 @click.argument("inputs", type=_FILE)
 @board_option
 @spec_option
+@passport_option
 @json_option
 @out_option
 @_max_pulses
@@ -217,6 +240,7 @@ def vmm(
     inputs: Path,
     board: str,
     spec: str,
+    passport: Path | None,
     as_json: bool,
     out: Path | None,
     max_pulses: int,
@@ -232,12 +256,16 @@ def vmm(
     arrays = load_array(weights, "weights"), load_array(inputs, "inputs")
     multiply.check(*arrays)
     plan = multiply.MultiplyPlan(scheme_name, WriteVerifySettings(max_pulses=max_pulses))
-    settings = {"board": board, "spec": spec, "weights": weights, "inputs": inputs, **asdict(plan)}
-    folder = run_folder("vmm", out, settings)
-    with open_board(board, spec) as opened, closing(BarObserver(as_json)) as observer:
+    where = {"board": board, "spec": spec, "passport": passport}
+    folder = run_folder("vmm", out, {**where, "weights": weights, "inputs": inputs, **asdict(plan)})
+    with (
+        open_board(board, spec, passport=passport) as opened,
+        closing(BarObserver(as_json)) as observer,
+    ):
         steps = Steps(observer, lambda: opened.board_time_s)
         result = multiply.run(opened, *arrays, plan, steps)
-    values = {**result.values, "programming": _report_values(result.report), "steps": steps.rows()}
+    programming = _report_values(result.report, left_out_cells(opened))
+    values = {**result.values, "programming": programming, "steps": steps.rows()}
     if folder:
         np.save(folder.file("outputs.npy"), result.outputs)
         title = f"{len(result.outputs)} products, y = W x"

@@ -24,6 +24,7 @@ from rich.progress import (
 
 from rram_host.errors import InputError
 from rram_host.records.run_folder import RunFolder, plain
+from rram_host.session import Board
 
 DEFAULT_BOARD = "sim://?preset=taox_180nm"
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -86,6 +87,32 @@ def spec_option(function: Function) -> Function:
         metavar="FILE",
         help="How the board is wired: a board file, or the name of one that comes with this.",
     )(function)
+
+
+def passport_option(function: Function) -> Function:
+    """--passport FILE."""
+    return click.option(
+        "--passport",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="RRAM_PASSPORT",
+        show_envvar=True,
+        metavar="FILE",
+        help="Passport of the chip, begun where there is none: its calibration is used, dead cells "
+        "are left out, pulses and what is read are noted.",
+    )(function)
+
+
+def left_out_cells(board: Board) -> list[dict[str, Any]]:
+    """Cells that the last programming left out because of the passport, as JSON tells of them."""
+    return [
+        {"row": row, "col": col, "reason": reason} for (row, col), reason in board.left_out.items()
+    ]
+
+
+def say_left_out(as_json: bool, cells: list[dict[str, Any]]) -> None:
+    """A line for each of them."""
+    for cell in cells:
+        say(as_json, f"left out: row {cell['row']}, column {cell['col']}: {cell['reason']}")
 
 
 def seed_option(function: Function) -> Function:

@@ -17,11 +17,14 @@ from rram_host.cli.common import (
     board_option,
     emit,
     json_option,
+    left_out_cells,
     need_torch,
     out_option,
+    passport_option,
     progress_bar,
     run_folder,
     say,
+    say_left_out,
     seed_option,
     spec_option,
 )
@@ -80,13 +83,21 @@ def _require(failed: int, cells: int) -> None:
 @click.command()
 @board_option
 @spec_option
+@passport_option
 @json_option
 @out_option
 @click.option("--model", default="phi4_L4", show_default=True, help="A shipped flow, or a file.")
 @click.option("-n", "n", default=32_768, show_default=True, help="Configurations to draw.")
 @seed_option
 def demo(
-    board: str, spec: str, as_json: bool, out: Path | None, model: str, n: int, seed: int
+    board: str,
+    spec: str,
+    passport: Path | None,
+    as_json: bool,
+    out: Path | None,
+    model: str,
+    n: int,
+    seed: int,
 ) -> None:
     """The main job: a trained flow onto the array, lattice configurations out of it, exact.
 
@@ -103,7 +114,7 @@ def demo(
     from rram_host.experiments import demo as job
     from rram_host.experiments.sample_lattice import SamplePlan
 
-    plan = job.DemoPlan(model=model, spec=spec, sample=SamplePlan(n=n, seed=seed))
+    plan = job.DemoPlan(model, spec, passport, SamplePlan(n=n, seed=seed))
     folder = click.get_current_context().with_resource(job.folder_for(board, plan, out))
     with closing(BarObserver(as_json)) as observer:
         results = job.run(board, plan, observer, folder)
@@ -116,6 +127,7 @@ def demo(
 @click.command()
 @board_option
 @spec_option
+@passport_option
 @json_option
 @out_option
 @click.option("--model", default="phi4_L4", show_default=True, help="A shipped flow, or a file.")
@@ -134,6 +146,7 @@ def demo(
 def sample(
     board: str,
     spec: str,
+    passport: Path | None,
     as_json: bool,
     out: Path | None,
     model: str,
@@ -158,13 +171,16 @@ def sample(
     plan = lattice.SamplePlan(n=n, batch=batch, seed=seed, lora_steps=lora_steps, scheme=scheme)
     path = checkpoint.resolve(model)
     loaded = checkpoint.load(path)
-    folder = run_folder(
-        "sample", out, {"board": board, "spec": spec, "model": path, **asdict(plan)}
-    )
-    with open_board(board, spec) as opened, closing(BarObserver(as_json)) as observer:
+    where = {"board": board, "spec": spec, "passport": passport}
+    folder = run_folder("sample", out, {**where, "model": path, **asdict(plan)})
+    with (
+        open_board(board, spec, passport=passport) as opened,
+        closing(BarObserver(as_json)) as observer,
+    ):
         steps = Steps(observer, lambda: opened.board_time_s)
         sampled = lattice.run(opened, loaded, plan, steps)
-    results, draws, chain = sampled.results, sampled.draws, sampled.chain
+    draws, chain = sampled.draws, sampled.chain
+    results = {**sampled.results, "left_out_cells": left_out_cells(opened)}
     if folder:
         folder.save(
             "samples",
@@ -188,6 +204,7 @@ def _print_sample(results: dict[str, Any]) -> None:
             f"{name:<6} {found['mean']:.5f} ± {found['error']:.5f}   tau {found['tau']:.2f} ± "
             f"{found['tau_error']:.2f}"
         )
+    say_left_out(False, results["left_out_cells"])
 
 
 @click.command()
@@ -211,6 +228,7 @@ def _print_sample(results: dict[str, Any]) -> None:
     metavar="URL",
     help=f"Also deploy the trained flow on this board and say its ESS there, e.g. {DEFAULT_BOARD}.",
 )
+@passport_option
 def train(
     as_json: bool,
     preset: str,
@@ -219,6 +237,7 @@ def train(
     lam: float | None,
     out: Path,
     board: str | None,
+    passport: Path | None,
 ) -> None:
     """Train a flow in software; its weights are reproducible from the seed.
 
@@ -243,7 +262,7 @@ def train(
     path = out / f"{preset}.safetensors"
     results: dict[str, Any] = {"file": path, **measured}
     if board:
-        results["array"] = _on_board(path, board)
+        results["array"] = _on_board(path, board, passport)
     emit(as_json, results)
     if as_json:
         return
@@ -254,12 +273,15 @@ def train(
     say(as_json, f"written: {path}")
 
 
-def _on_board(path: Path, board: str) -> dict[str, Any]:
+def _on_board(path: Path, board: str, passport: Path | None) -> dict[str, Any]:
     from rram_host.experiments import sample_lattice as lattice
     from rram_host.experiments.steps import Steps
     from rram_host.flows import checkpoint
     from rram_host.session import open_board
 
-    with open_board(board) as opened, closing(BarObserver(True)) as observer:
+    with (
+        open_board(board, passport=passport) as opened,
+        closing(BarObserver(True)) as observer,
+    ):
         steps = Steps(observer, lambda: opened.board_time_s)
         return lattice.run(opened, checkpoint.load(path), lattice.SamplePlan(), steps).results

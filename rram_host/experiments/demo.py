@@ -34,6 +34,7 @@ class DemoPlan:
     Attributes:
         model: a shipped flow, or a file.
         spec: how the board is wired: name of a board file, or a path.
+        passport: file of the chip's passport, where it has one.
         sample: how to sample.
         products: products compared per matrix.
         hmc: the reference run.
@@ -41,6 +42,7 @@ class DemoPlan:
 
     model: str = "phi4_L4"
     spec: str = "zc706"
+    passport: Path | None = None
     sample: SamplePlan = field(default_factory=SamplePlan)
     products: int = 4096
     hmc: HmcSettings = field(default_factory=HmcSettings)
@@ -63,7 +65,7 @@ def run(
     steps = Steps(observer)
     loaded = checkpoint.load(checkpoint.resolve(plan.model))
     with steps("open the board") as step:
-        board = open_board(target, plan.spec)
+        board = open_board(target, plan.spec, passport=plan.passport)
         step.note = f"{board.info()['contract_hash']} is the contract of both sides"
     with board:
         steps.board_time_s = lambda: board.board_time_s
@@ -102,7 +104,8 @@ def _on_board(
         step.note = f"log q checked to {deployed.density_error_nats:.1e} nats"
     compared = _compare(deployment, plan, steps, folder)
     sampled = _sample(deployed, loaded, plan, steps, folder)
-    return {**_programming(deployment), "products": compared, **sampled}
+    left_out = [[*cell, reason] for cell, reason in board.left_out.items()]
+    return {**_programming(deployment), "left_out": left_out, "products": compared, **sampled}
 
 
 def _program(
@@ -110,13 +113,14 @@ def _program(
 ) -> Deployment:
     with steps("program and read back") as step:
         deployment = lattice.program_flow(board, loaded, plan.sample, step.advance)
-        report, found = deployment.report, _programming(deployment)
-        step.note = (
-            f"{report.mean_pulses:.2f} pulses a cell, "
-            f"{100 * found['share_within_1p5_microsiemens']:.1f} % read back within ±1.5 µS, "
-            f"{len(report.failed)} failed, {report.transactions} transactions, "
-            f"{report.words} words"
-        )
+        step.note = _programmed(deployment)
+    if lattice.needs_calibration(board, plan.sample):
+        with steps("calibrate") as step:
+            lattice.calibrate(board, plan.sample, step)
+        with steps("program again") as step:
+            deployment = lattice.program_flow(board, loaded, plan.sample, step.advance)
+            step.note = _programmed(deployment)
+    report = deployment.report
     targets = deployment.layout.targets()
     measured = np.where(report.asked, deployment.measured_siemens, np.nan)
     folder.save(
@@ -128,6 +132,15 @@ def _program(
     )
     plots.programming(folder.file("array.png"), targets, measured, report.pulses)
     return deployment
+
+
+def _programmed(deployment: Deployment) -> str:
+    report, found = deployment.report, _programming(deployment)
+    return (
+        f"{report.mean_pulses:.2f} pulses a cell, "
+        f"{100 * found['share_within_1p5_microsiemens']:.1f} % read back within ±1.5 µS, "
+        f"{len(report.failed)} failed, {report.transactions} transactions, {report.words} words"
+    )
 
 
 def _programming(deployment: Deployment) -> dict[str, Any]:

@@ -16,9 +16,10 @@ import torch
 
 from rram_host.analog.deploy import Deployment, analog_model, digital_twin, program_model
 from rram_host.analog.exactness import check_density
+from rram_host.array.calibrate import CalibrationPlan
 from rram_host.array.write_verify import WriteVerifySettings
 from rram_host.errors import InputError
-from rram_host.experiments.steps import Steps
+from rram_host.experiments.steps import Step, Steps
 from rram_host.flows.checkpoint import LoadedFlow
 from rram_host.flows.coupling import CouplingFlow
 from rram_host.flows.training import FinetuneSettings, TrainLog, finetune
@@ -53,6 +54,9 @@ class SamplePlan:
         scheme: weights to conductances, "single" or "differential".
         lora_steps: steps of LoRA compensation for the weights as read back; 0 for none.
         read_average: reads averaged for the read-back.
+        calibration_turns: how long to calibrate (`CalibrationPlan.turns`) where the board has no
+            calibration yet; 0 for not at all. A quarter of what `rram calibrate` takes is enough
+            here, because the flow is fitted to the weights as read back.
     """
 
     n: int = 32_768
@@ -61,6 +65,7 @@ class SamplePlan:
     scheme: str = "single"
     lora_steps: int = 300
     read_average: int = 16
+    calibration_turns: int = 64
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
@@ -68,7 +73,8 @@ class SamplePlan:
             raise InputError(f"n = {self.n} configurations is outside {MIN_DRAWS}..{MAX_DRAWS}")
         if not 0 <= self.seed <= MAX_SEED:
             raise InputError(f"seed {self.seed} is outside 0..{MAX_SEED}")
-        for name, least in (("batch", 1), ("lora_steps", 0), ("read_average", 1)):
+        least_of = {"batch": 1, "lora_steps": 0, "read_average": 1, "calibration_turns": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least {least}")
         scheme(self.scheme)
@@ -113,6 +119,21 @@ def program_flow(
         WriteVerifySettings(),
         plan.read_average,
         progress,
+    )
+
+
+def needs_calibration(board: Board, plan: SamplePlan) -> bool:
+    """Whether the plan asks for a calibration, and the board has none."""
+    return bool(plan.calibration_turns) and not board.array.calibration.measured
+
+
+def calibrate(board: Board, plan: SamplePlan, step: Step) -> None:
+    """Calibrate with the weights on the array; what was verified before is then a little off."""
+    found = board.calibrate(CalibrationPlan(turns=plan.calibration_turns), step.advance)
+    lines = found.lines
+    step.note = (
+        f"switches {lines.row_ohm.mean():.1f} ohm, wires {lines.bl_segment_ohm:.2f} (BL) and "
+        f"{lines.sl_segment_ohm:.2f} (SL) ohm a cell"
     )
 
 
@@ -278,6 +299,12 @@ def run(board: Board, loaded: LoadedFlow, plan: SamplePlan, steps: Steps) -> Sam
     with steps("program and read back") as step:
         deployment = program_flow(board, loaded, plan, step.advance)
         step.note = f"{len(deployment.report.failed)} cells failed"
+    if needs_calibration(board, plan):
+        with steps("calibrate") as step:
+            calibrate(board, plan, step)
+        with steps("program again") as step:
+            deployment = program_flow(board, loaded, plan, step.advance)
+            step.note = f"{len(deployment.report.failed)} cells failed"
     with steps("LoRA compensation") as step:
         twin = compensate(
             loaded, deployment, plan, lambda log: step.advance(log.step, plan.lora_steps)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from rram_host.array.calibration import Calibration
 
 Array = npt.NDArray[np.float64]
 _MICRO = 1e-6
@@ -108,3 +110,56 @@ def observables(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.legend()
     left.axhspan(-3, 3, color="tab:gray", alpha=0.15)
     figure.savefig(path, dpi=110)
+
+
+class CalibrationErrors(Protocol):
+    """What `calibration` draws of a job's result."""
+
+    @property
+    def expected_a(self) -> Array: ...  # noqa: D102
+    @property
+    def measured_a(self) -> Mapping[str, Array]: ...  # noqa: D102
+    @property
+    def error_a(self) -> Mapping[str, float]: ...  # noqa: D102
+    @property
+    def floor_a(self) -> float: ...  # noqa: D102
+
+
+def calibration(path: Path, found: Calibration, job: CalibrationErrors) -> None:
+    """Errors of products by state, resistances and offsets of rows."""
+    figure = _figure(13, 7.4)
+    axes = figure.subplot_mosaic("AB;CD")
+    error = {name: (y - job.expected_a).ravel() * 1e9 for name, y in job.measured_a.items()}
+    for name, values in error.items():
+        span = np.quantile(np.abs(values), 0.999)
+        rms = job.error_a[name] * 1e9
+        edges = np.linspace(-span, span, 81).tolist()
+        label = f"{name}: {rms:.4g} nA"
+        axes["A"].hist(values, bins=edges, density=True, histtype="step", label=label)
+    axes["A"].set(xlabel="error of a product (nA)", ylabel="density (1/nA)", yscale="log")
+    axes["A"].set_title(f"products of random inputs; noise {job.floor_a * 1e9:.3g} nA rms")
+    axes["A"].legend()
+    for name, y in job.measured_a.items():
+        some = slice(None, None, max(1, job.expected_a.size // 2000))
+        axes["B"].plot(
+            job.expected_a.ravel()[some] * 1e6,
+            (y - job.expected_a).ravel()[some] * 1e6,
+            ".",
+            markersize=3,
+            label=name,
+        )
+    axes["B"].set(xlabel="expected product (µA)", ylabel="measured - expected (µA)")
+    axes["B"].legend()
+    rows = np.arange(len(found.lines.row_ohm))
+    axes["C"].errorbar(rows, found.lines.row_ohm, found.row_error_ohm, fmt="o", markersize=4)
+    axes["C"].set(
+        title=f"wires: BL {found.lines.bl_segment_ohm:.2f}, SL {found.lines.sl_segment_ohm:.2f} "
+        "ohm a cell",
+        xlabel="row (WL, SL)",
+        ylabel="switch and lead of the source line (ohm)",
+    )
+    for tia_range, offset in enumerate(found.tia_offset_v):
+        axes["D"].plot(rows, offset * 1e3, ".-", label=f"range {tia_range}")
+    axes["D"].set(xlabel="row (WL, SL)", ylabel="amplifier offset (mV)")
+    axes["D"].legend()
+    figure.savefig(path, dpi=120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import tomllib
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from firmware_bridge.errors import InputError
 
 FOLDER = Path(__file__).parent
+SOURCES = ("datasheet", "paper", "assumed")
+_ASPECTS = ("value", "source", "note")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,12 @@ class CellPreset:
         relax_siemens2_per_decade, relax_onset_s: Var = A log10(1 + t / onset).
         relax_mean_siemens_per_decade: mean drift.
         relax_spread: log-normal spread of a cell's relaxation amplitude (heavy tails).
+        flicker, flicker_spread: 1/f noise, rms relative to G per decade of time; log-normal spread
+            over cells.
+        telegraph_share, telegraph, telegraph_spread: share of cells with a trap, median of its
+            amplitude relative to G, log-normal spread.
+        gate_threshold_spread_v: mismatch of the access transistors.
+        sinh_v: curvature of conduction, I = G V0 sinh(V / V0).
         count_v: voltage across a cell from which the truth counts a pulse.
     """
 
@@ -64,6 +73,13 @@ class CellPreset:
     relax_onset_s: float
     relax_mean_siemens_per_decade: float
     relax_spread: float
+    flicker: float
+    flicker_spread: float
+    telegraph_share: float
+    telegraph: float
+    telegraph_spread: float
+    gate_threshold_spread_v: float
+    sinh_v: float
     count_v: float
 
 
@@ -72,20 +88,31 @@ class AnalogPreset:
     """Errors of the parts around the array. Standard deviations over parts unless said.
 
     Attributes:
-        dac_offset_v, dac_gain: per DAC channel.
-        mux_r_on_spread_ohm: of the source-line switch, row to row; its mean is the datasheet's
-            at the supply in the board file.
-        tia_offset_v, tia_gain: per row.
-        adc_noise_lsb: rms of a conversion; adc_gain: per converter.
+        dac_offset_v, dac_gain: per DAC channel. dac_inl_lsb: bow of its transfer curve.
+        mux_r_on_lot: relative spread of the source-line switches' on-resistance from lot to lot;
+            one draw a board.
+        mux_r_on_spread_ohm: of the source-line switch, row to row.
+        bl_lead_ohm, bl_segment_ohm, sl_segment_ohm: wires of the chip: from the converter to the
+            first cell of a BL, and between neighbouring cells. Values, not spreads.
+        tia_offset_v: per row; tia_gain: per row and range.
+        adc_noise_lsb: rms of a conversion; adc_gain, adc_offset_lsb: per converter; adc_inl_lsb:
+            bow of its transfer curve.
     """
 
     dac_offset_v: float
     dac_gain: float
+    dac_inl_lsb: float
+    mux_r_on_lot: float
     mux_r_on_spread_ohm: float
+    bl_lead_ohm: float
+    bl_segment_ohm: float
+    sl_segment_ohm: float
     tia_offset_v: float
     tia_gain: float
     adc_noise_lsb: float
     adc_gain: float
+    adc_offset_lsb: float
+    adc_inl_lsb: float
 
 
 @dataclass(frozen=True)
@@ -102,42 +129,157 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+@dataclass(frozen=True)
+class _Rule:
+    """What a key may hold: a finite number from `least` (0 itself only where `zero`) to `most`."""
+
+    least: float = 0.0
+    zero: bool = True
+    most: float = math.inf
+    reason: str = ""
+
+    def broken(self, value: float) -> str:
+        """Why a number is refused; empty where it is not."""
+        if not math.isfinite(value):
+            return "must be finite"
+        if value < self.least:
+            return "must be 0 or more"
+        if value == 0 and not self.zero:
+            return "must be above 0"
+        return f"must be at most {self.most:g}: {self.reason}" if value > self.most else ""
+
+
+_ANY = _Rule()
+_POSITIVE = _Rule(zero=False)  # laws divide by it, or a cell without it is none
+_SHARE = _Rule(most=1.0, reason="a share of the whole")
+_LOG = _Rule(most=3.0, reason="log-normal, one sigma is then a factor of 20")
+_PART = _Rule(most=0.1, reason="relative, and a part that far off is broken")
+_RULES: dict[str, _Rule] = {
+    **dict.fromkeys(
+        (
+            *("pristine_siemens", "floor_siemens", "form_v", "set_v", "reset_v", "count_v"),
+            *("set_slope_siemens_per_v", "reset_top_siemens", "reset_slope_siemens_per_v"),
+            *("switch_time_s", "gate_slope_siemens_per_v", "relax_onset_s", "sinh_v"),
+        ),
+        _POSITIVE,
+    ),
+    **dict.fromkeys(
+        (
+            *("set_slope_spread", "cycle_spread", "read_noise", "flicker", "telegraph_share"),
+            *("telegraph", "mux_r_on_lot"),
+        ),
+        _SHARE,
+    ),
+    **dict.fromkeys(("relax_spread", "flicker_spread", "telegraph_spread"), _LOG),
+    **dict.fromkeys(("dac_gain", "tia_gain", "adc_gain"), _PART),
+    "relax_mean_siemens_per_decade": _Rule(least=-math.inf),  # drift goes either way
+}
+# A spread over cells that is larger than what it is a spread of.
+_SPREAD_OF = {
+    "form_spread_v": "form_v",
+    "set_spread_v": "set_v",
+    "set_offset_spread_v": "set_offset_v",
+    "reset_spread_v": "reset_v",
+    "gate_threshold_spread_v": "gate_threshold_v",
+}
+
+
+def _refusal(where: str, key: str, value: object, reason: str) -> InputError:
+    return InputError(f"preset {where}: {key} = {value!r} {reason}")
+
+
+def _number(where: str, key: str, item: object) -> float:
+    """The value of one entry, `{ value = ..., source = "...", note = "..." }`.
+
+    Raises:
+        InputError: no provenance, or a value that the key cannot have.
+    """
+    aspects = item if isinstance(item, dict) else {}
+    value = aspects.get("value") if aspects else item
+    lacking = [aspect for aspect in _ASPECTS if aspect not in aspects]
+    if lacking:
+        needs = "needs value, source and note"
+        given = f" = {value!r}" if "value" not in lacking or not aspects else ""
+        raise InputError(f"preset {where}: {key} {needs}:{given} lacks {', '.join(lacking)}")
+    odd = sorted(set(aspects) - set(_ASPECTS))
+    if odd:
+        raise _refusal(where, key, value, f"has {', '.join(odd)} beside {', '.join(_ASPECTS)}")
+    source, note = aspects["source"], aspects["note"]
+    if source not in SOURCES:
+        raise _refusal(
+            where, key, value, f"has source {source!r}, which is not one of {', '.join(SOURCES)}"
+        )
+    if not isinstance(note, str) or not note.strip():
+        raise _refusal(where, key, value, f"has note {note!r}: it must say where the value is from")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _refusal(where, key, value, "must be a number")
+    number = float(value) if abs(value) < 1e300 else math.inf  # TOML integers have no end
+    broken = _RULES.get(key.partition(".")[2], _ANY).broken(number)
+    if broken:
+        raise _refusal(where, key, value, broken)
+    return number
+
+
 def _section(raw: dict[str, object], section: str, kind: type, where: str) -> dict[str, float]:
-    table = raw.get(section)
-    if not isinstance(table, dict):
+    """All numbers of a section, by field of `kind`."""
+    if section not in raw:
         raise InputError(f"preset {where}: section [{section}] is missing")
-    wanted = {field.name for field in dataclasses.fields(kind)}
-    if wanted != set(table):
-        odd = ", ".join(sorted(wanted ^ set(table)))
-        raise InputError(f"preset {where}: [{section}] keys missing or unknown: {odd}")
-    values = {}
-    for key, item in table.items():
-        if not isinstance(item, dict) or not {"value", "source"} <= set(item):
-            raise InputError(f"preset {where}: {section}.{key} needs value and source")
-        value = item["value"]
-        signed = key.endswith("mean_siemens_per_decade")
-        number = isinstance(value, int | float) and math.isfinite(value)
-        if not number or (value < 0 and not signed):
-            raise InputError(f"preset {where}: {section}.{key} = {value!r} must be 0 or more")
-        values[key] = float(value)
-    return values
+    table = raw[section]
+    if not isinstance(table, dict):
+        raise _refusal(where, section, table, f"must be a section, [{section}]")
+    wanted = [field.name for field in dataclasses.fields(kind)]
+    for key in table:
+        if key not in wanted:
+            value = table[key]
+            shown = value.get("value") if isinstance(value, dict) else value
+            reason = f"is not a key of a preset{_meant(key, wanted)}"
+            raise _refusal(where, f"{section}.{key}", shown, reason)
+    missing = [key for key in wanted if key not in table]
+    if missing:
+        raise InputError(f"preset {where}: [{section}] lacks {', '.join(missing)}")
+    return {key: _number(where, f"{section}.{key}", table[key]) for key in wanted}
+
+
+def _meant(key: str, wanted: list[str]) -> str:
+    close = difflib.get_close_matches(key, wanted, 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _read(name: str) -> dict[str, object]:
+    """The parsed file of a preset, by name or path."""
+    is_path = name.endswith(".toml")
+    path = Path(name) if is_path else FOLDER / f"{name}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        missing = ": there is no such file" if is_path else ""
+        raise InputError(
+            f"unknown preset {name!r}{missing}; known: {', '.join(names())}, or a path to a .toml"
+        ) from None
+    except OSError as error:
+        raise InputError(f"preset {name!r} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # of TOML, of UTF-8, or of a path that no file system takes
+        raise InputError(f"preset {name!r} is not a TOML file: {error}") from None
 
 
 def load(name: str) -> Preset:
     """Read a preset by name, or from a path that ends in .toml.
 
     Raises:
-        InputError: unknown preset, or a file with missing, unknown or impossible values.
+        InputError: unknown preset, or a file with a section, key, value, source or note that is
+            missing, unknown or impossible; names the file, the key, the value and the reason.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"unknown preset {name!r}; known: {', '.join(names())}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"preset {path} is not a TOML file: {error}") from None
-    return Preset(
-        name,
-        CellPreset(**_section(raw, "cells", CellPreset, name)),
-        AnalogPreset(**_section(raw, "analog", AnalogPreset, name)),
-    )
+    raw = _read(name)
+    cells = _section(raw, "cells", CellPreset, name)
+    analog = _section(raw, "analog", AnalogPreset, name)
+    for odd in sorted(set(raw) - {"cells", "analog"}):
+        what = f"section [{odd}]" if isinstance(raw[odd], dict) else f"{odd} = {raw[odd]!r}"
+        raise InputError(f"preset {name}: {what} is not known; there are [cells] and [analog]")
+    for key, of in _SPREAD_OF.items():
+        if cells[key] > cells[of]:
+            reason = f"must be at most {of} = {cells[of]:g}, of which it is the spread"
+            raise _refusal(name, f"cells.{key}", cells[key], reason)
+    if cells["floor_siemens"] >= cells["reset_top_siemens"]:
+        reason = f"must be below reset_top_siemens = {cells['reset_top_siemens']:g}"
+        raise _refusal(name, "cells.floor_siemens", cells["floor_siemens"], reason)
+    return Preset(name, CellPreset(**cells), AnalogPreset(**analog))

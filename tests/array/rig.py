@@ -21,6 +21,11 @@ def emulated_with(g: np.ndarray | None, preset: str = "ideal", seed: int = 0) ->
     return emulated
 
 
+def conducted(emulated: EmulatedBoard) -> np.ndarray:
+    """What the cells conduct at this moment: their state, and the slow noise that now is on it."""
+    return emulated.truth.conductances_siemens * emulated.bench.noise.factor
+
+
 def random_g(seed: int, low: float = 20e-6, high: float = 100e-6) -> np.ndarray:
     """Conductances of a whole array."""
     return np.random.default_rng(seed).uniform(low, high, (32, 32))

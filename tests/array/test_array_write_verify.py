@@ -10,28 +10,44 @@ from hypothesis import strategies as st
 from rram_host.array.compensation import reset_groups
 from rram_host.array.write_verify import WriteVerifySettings
 from rram_host.errors import InputError
-from tests.array.rig import CountingTransport, emulated_with, opened, sparse
+from tests.array.rig import CountingTransport, conducted, emulated_with, opened, sparse
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_99_percent_of_1024_cells_are_within_1_5_microsiemens_of_the_truth(seed):
+def test_99_percent_of_1024_cells_are_within_1_5_microsiemens_of_the_truth(seed, calibration_of):
+    """On a calibrated board, of what the cells conduct. Their state without the slow noise that is
+    on them just now is what no read shows, and differs by 0.2 uS rms and by some uS in the cells
+    with a trap: of that, 98.5 % (0.4 % less, and two standard errors of 0.3 %)."""
     rng = np.random.default_rng(seed)
     targets = rng.uniform(20e-6, 80e-6, (32, 32))
     emulated = emulated_with(None, "taox_180nm", seed=seed)
     link = CountingTransport(emulated)
     with opened(link) as board:
+        board.array.use(calibration_of(seed))
         before = link.transactions, link.words, emulated.clock.cycles
         report = board.array.program(targets)
         assert report.transactions == link.transactions - before[0]
         assert report.words == link.words - before[1]
         assert report.board_time_s == pytest.approx((emulated.clock.cycles - before[2]) / 1e8)
     truth = emulated.truth
-    assert (np.abs(truth.conductances_siemens - targets) <= 1.5e-6).mean() >= 0.99
+    assert (np.abs(conducted(emulated) - targets) <= 1.5e-6).mean() >= 0.99
+    assert (np.abs(truth.conductances_siemens - targets) <= 1.5e-6).mean() >= 0.985
     assert np.array_equal(truth.pulses, report.pulses + report.form_pulses)
     assert report.pulses.max() <= WriteVerifySettings().max_pulses
     assert report.mean_pulses <= 12
     assert report.share_within(1.5e-6) >= 0.99
     assert report.converged.sum() + len(report.failed) == 1024
+
+
+def test_without_calibration_cells_are_off_by_what_switches_and_wires_take():
+    """The host then reads, and so writes, products of a lot of switches that is not the typical
+    one, and of wires that it does not know: 1 to 5 uS too much, though it reports success."""
+    targets = np.random.default_rng(0).uniform(20e-6, 80e-6, (32, 32))
+    emulated = emulated_with(None, "taox_180nm", seed=0)
+    with opened(emulated) as board:
+        report = board.array.program(targets)
+    assert report.share_within(1.5e-6) >= 0.99
+    assert (np.abs(conducted(emulated) - targets) <= 1.5e-6).mean() < 0.6
 
 
 def test_cells_that_cannot_be_written_are_listed_and_spend_no_more_than_their_pulses():
@@ -108,7 +124,7 @@ def test_a_harder_case_still_counts_every_pulse_once():
 
 
 def test_half_a_row_stuck_high_is_listed_and_stops_nobody():
-    """16 cells of 110 uS at up to 2.8 V: 5 mA in all, 0.6 V on 125 ohm."""
+    """16 cells of 110 uS at up to 2.8 V: 5 mA in all, 0.5 V on 107 ohm."""
     emulated = emulated_with(np.full((32, 32), 110e-6))
     emulated.bench.cells.reset_v[6, :16] = 9.0
     targets = np.full((32, 32), np.nan)
@@ -196,7 +212,7 @@ def test_a_set_pulse_ends_where_the_gate_says_and_a_reset_pulse_where_its_voltag
 
 
 def test_whole_rows_are_reset_to_what_their_voltage_says_in_spite_of_the_source_line():
-    """32 cells pull 7 mA out of a line of 125 ohm: 0.9 V that the bit lines must follow."""
+    """32 cells pull 5.6 mA out of a line of 107 ohm: 0.6 V that the bit lines must follow."""
     part = 1 - np.exp(-6e-6 / 3e-7)
     emulated = emulated_with(np.full((32, 32), 100e-6))
     with opened(emulated) as board:

@@ -243,3 +243,25 @@ def test_cycle_registers_carry_into_their_high_words():
     cost = 1 + 20 * (2**28 + 1) + 1
     assert register(board, "RUN_CYCLES_LO") | register(board, "RUN_CYCLES_HI") << 32 == cost
     assert register(board, "RUN_CYCLES_HI") == 1
+
+
+def test_fault_codes_are_these_literal_ones_and_each_has_a_text():
+    """What gateware latches: a change of this table is a change of the gateware."""
+    assert {int(fault): fault.name for fault in microcode.Fault} == {
+        0: "NONE",
+        1: "BAD_INSTRUCTION",
+        2: "LIMIT",
+        3: "DAC_UPDATE_TOO_SOON",
+        4: "NOT_SETTLED",
+        5: "TABLE_OVERRUN",
+        6: "RESULT_OVERRUN",
+        7: "BAD_SELECT",
+        8: "PROGRAM_OVERRUN",
+        9: "ENABLE_WITHOUT_LATCH",
+        10: "DAC_IN_RESET",
+        11: "SWITCH_ADDRESS_MOVED",
+        12: "SWITCH_TOO_SOON",
+        13: "PULSE_TOO_SHORT",
+    }
+    assert set(microcode.FAULT_TEXT) == set(microcode.Fault) - {microcode.Fault.NONE}
+    assert {int(fault) for fault in microcode.TIMING_FAULTS} == {3, 4, 10, 12, 13}

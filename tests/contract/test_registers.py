@@ -50,6 +50,7 @@ def test_the_words_that_gateware_decodes_are_these_literal_ones():
         "CYCLES_HI": 0x03C,
         "RUN_CYCLES_LO": 0x040,
         "RUN_CYCLES_HI": 0x044,
+        "FAULT_TIME": 0x054,
         "LIMIT00": 0x100,
         "LIMIT63": 0x1FC,
     }

@@ -181,6 +181,9 @@ def test_bad_input_is_one_clear_line_and_exit_code_two(targets: Path, tmp_path: 
     refused(rram("read", "--board", "simulator"), "not a URL", "sim://")
     refused(rram("read", "--board", "gpib://7"), "gpib")
     refused(rram("read", "--board", "sim://?preset=hafnia"), "hafnia", "taox_180nm")
+    (tmp_path / "mine.toml").write_text("[analog]\n")
+    mine = f"sim://?preset={tmp_path / 'mine.toml'}"
+    refused(rram("info", "--board", mine), "mine.toml", "[cells] is missing")
     refused(rram("read", "--board", "sim://?sed=1"), "sed")
     refused(rram("read", "--board", IDEAL, "--average", 0), "average")
     refused(rram("sample", "--model", "phi5", "--board", IDEAL), "phi5", "phi4_L4")

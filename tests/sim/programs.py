@@ -69,6 +69,7 @@ def ins(op: Op, addr: int = 0, mask: int = 0, value: int = 0, data=()) -> Instru
 END = ins(Op.END)
 LATCH = ins(Op.DAC, addr=5, mask=ALL_CHIPS, value=0x0010)
 SETTLE = ins(Op.WAIT, value=700)
+CONV_0, CONV_1 = ins(Op.CONV, value=0), ins(Op.CONV, value=1)
 
 
 def register(board: EmulatedBoard, name: str) -> int:
@@ -129,6 +130,7 @@ def with_cells(board: EmulatedBoard, seed: int = 5) -> EmulatedBoard:
 CODES = st.one_of(st.integers(42000, 52000), st.integers(0, 0xFFFF), st.just(REST))
 MASKS = st.one_of(st.sampled_from([BL_CHIPS, 1, 2, ALL_CHIPS, WL_CHIPS]), st.integers(0, 0xFF))
 WAITS = st.one_of(st.integers(0, 200), st.integers(450, 800), st.integers(0, 5000))
+WIDTHS = st.one_of(st.integers(24, 300), st.just(10_000))  # the switch needs 24 cycles to turn on
 ROW_INPUTS = st.one_of(
     st.just((1, 1, 1, 1)),
     st.tuples(*[st.sampled_from([1, 3])] * 4),
@@ -172,17 +174,17 @@ MARK = st.builds(lambda n: ins(Op.MARK, value=n), st.integers(0, 2**28 - 1))
 def _batch_body(draw, calm: bool) -> list[Instruction]:
     """What a loop of reads looks like, in the usual order or, where not `calm`, in none."""
     writes = draw(st.lists(st.one_of(_dact(), _dac_line(), _dac_line((10, 15))), max_size=4))
-    if draw(st.integers(0, 9)) == 0:
+    if draw(st.integers(0, 9)) == 9:
         writes.append(ins(Op.DAC, 8, WL_CHIPS, draw(CODES)))
-    waits = st.integers(500, 5000)
+    waits = st.integers(700, 5000)  # the most sensitive range settles in 666 cycles
     if not calm:
-        waits = st.one_of(st.just(700), st.integers(490, 600), WAITS)
+        waits = st.one_of(st.just(700), st.just(700), st.integers(490, 680), WAITS)
     wait = ins(Op.WAIT, value=draw(waits))
     latches = [LATCH] * draw(st.sampled_from([1, 1, 1, 0] if calm else [1, 1, 1, 0, 2]))
     body = [*writes, *latches, wait, *draw(st.lists(CONV, min_size=1, max_size=3))]
     if draw(st.booleans()):
         body.append(draw(MARK))
-    if calm or draw(st.integers(0, 3)):
+    if calm or draw(st.integers(0, 3)) < 3:
         return body
     return list(draw(st.permutations(body)))
 
@@ -202,26 +204,19 @@ def _read_loop(draw, calm: bool = False) -> list[Instruction]:
     return block
 
 
-@st.composite
-def _pulse(draw) -> list[Instruction]:
-    """Inhibit, move lines, settle, pulse, and come back to reading."""
-    width = ins(Op.PULSE, value=draw(st.one_of(st.integers(1, 300), st.just(10_000))))
-    gate = draw(st.integers(20_000, 52_000))
-    lines = [
-        ins(Op.DAC, addr, mask, draw(st.one_of(st.just(0), st.integers(20_000, 48_000))))
-        for addr, mask in ((8, 1), (9, 1), (8, 2), (9, 2))
-    ]
+def _open_for_pulses(inputs) -> list[Instruction]:
+    """Inhibit, choose inputs of the source lines, and the wide range of the bit lines."""
     return [
         ins(Op.LINES, value=8),
-        shift_of(draw(st.sampled_from([(0,) * 4, (2,) * 4, (0, 2, 3, 1)]))),
+        shift_of(inputs),
         ins(Op.DAC, 4, BL_CHIPS, 0x00FF),
         ins(Op.WAIT, value=100),
-        *lines,
-        ins(Op.DAC, 8, WL_CHIPS, gate),
-        ins(Op.DAC, 10, WL_CHIPS, gate),
-        LATCH,
-        SETTLE,
-        width,
+    ]
+
+
+def _back_to_reading(tia_range: int) -> list[Instruction]:
+    """From pulses to bit lines at rest and amplifiers that have settled."""
+    return [
         *[ins(Op.DAC, addr, BL_CHIPS, 0) for addr in (8, 9)],
         ins(Op.WAIT, value=100),
         LATCH,
@@ -231,8 +226,71 @@ def _pulse(draw) -> list[Instruction]:
         *[ins(Op.DAC, addr, BL_CHIPS, REST) for addr in (8, 9)],
         LATCH,
         SETTLE,
-        ins(Op.LINES, value=9 | draw(st.integers(0, 3)) << 1),
+        ins(Op.LINES, value=9 | tia_range << 1),
+        SETTLE,
     ]
+
+
+PULSED_INPUTS = st.sampled_from([(0,) * 4, (2,) * 4, (0, 2, 3, 1), (3, 0, 0, 2)])
+PULSED_CODES = st.one_of(st.just(0), st.integers(10_000, 48_000), st.integers(20_000, 48_000))
+
+
+@st.composite
+def _pulse(draw) -> list[Instruction]:
+    """Inhibit, move lines, settle, pulse, and come back to reading."""
+    gate = draw(st.integers(20_000, 52_000))
+    lines = [
+        ins(Op.DAC, addr, mask, draw(st.one_of(st.just(0), st.integers(20_000, 48_000))))
+        for addr, mask in ((8, 1), (9, 1), (8, 2), (9, 2))
+    ]
+    return [
+        *_open_for_pulses(draw(PULSED_INPUTS)),
+        *lines,
+        ins(Op.DAC, 8, WL_CHIPS, gate),
+        ins(Op.DAC, 10, WL_CHIPS, gate),
+        LATCH,
+        SETTLE,
+        ins(Op.PULSE, value=draw(WIDTHS)),
+        *_back_to_reading(draw(st.integers(0, 3))),
+    ]
+
+
+@st.composite
+def _train_body(draw, calm: bool) -> list[Instruction]:
+    """What a loop of pulses looks like; where not `calm`, things may be amiss or out of order."""
+    gate = st.builds(
+        lambda addr, at: ins(Op.DACT, addr, WL_CHIPS, at),
+        st.sampled_from([8, 9, 10, 15]),
+        st.integers(0, 6),
+    )
+    writes = draw(st.lists(st.one_of(_dact(), _dact(), gate, gate, _dac_line()), max_size=6))
+    wait = 700 if calm else draw(st.sampled_from([700, 700, 499, 498, 100]))
+    latches = [LATCH] * (1 if calm else draw(st.sampled_from([1, 1, 1, 0, 2])))
+    width = draw(WIDTHS if calm else st.one_of(WIDTHS, WIDTHS, st.integers(20, 25)))
+    body = [*writes, *latches, ins(Op.WAIT, value=wait), ins(Op.PULSE, value=width)]
+    if draw(st.booleans()):
+        body.append(draw(MARK))
+    if not calm and draw(st.integers(0, 3)) == 3:
+        body.append(draw(st.one_of(CONV, _dac_line(), st.just(LATCH))))
+    if calm or draw(st.integers(0, 3)) < 3:
+        return body
+    return list(draw(st.permutations(body)))
+
+
+@st.composite
+def _train(draw, calm: bool = False) -> list[Instruction]:
+    """One or two loops of pulses, perhaps inside a loop that sets the pointer back."""
+    items = _open_for_pulses(draw(PULSED_INPUTS))
+    gate = draw(st.sampled_from([0, 16_000, 30_000, 52_000]))  # of lines that a loop leaves alone
+    items += [ins(Op.DAC, addr, WL_CHIPS, gate) for addr in (8, 9, 10, 15)]
+    for _ in range(draw(st.integers(1, 2))):
+        stride = draw(st.sampled_from([0, 1, 4, 8]))
+        block = _loop(draw(_train_body(calm)), draw(st.integers(1, 6)), stride)
+        if draw(st.integers(0, 3)) == 3:
+            back = ins(Op.PTR, value=draw(st.integers(0, 9)))
+            block = _loop([back, *block], draw(st.integers(1, 3)), 0)
+        items += block
+    return [*items, *_back_to_reading(draw(st.integers(0, 3)))]
 
 
 def _odd() -> st.SearchStrategy[list[Instruction]]:
@@ -256,6 +314,7 @@ def _odd() -> st.SearchStrategy[list[Instruction]]:
         st.builds(lambda v: ins(Op.LINES, value=v), st.integers(0, 15)),
         st.builds(lambda v: ins(Op.WAIT, value=v), WAITS),
         st.builds(lambda v: ins(Op.PULSE, value=v), st.integers(0, 500)),
+        st.just(ins(Op.WAIT, value=25_000)),
         st.builds(lambda v: ins(Op.CONV, value=v), st.integers(0, 3)),
         st.builds(lambda v: ins(Op.PTR, value=v), st.integers(0, 60)),
         st.builds(lambda v: ins(Op.NEXT, value=v), st.integers(0, 4)),
@@ -283,6 +342,7 @@ def _prologue(draw) -> list[Instruction]:
         LATCH,
         SETTLE,
         ins(Op.LINES, value=8 | draw(st.integers(0, 3)) << 1 | on),
+        SETTLE,
     ]
 
 
@@ -295,18 +355,20 @@ def cases(draw, odd: bool = True, prologue: bool = True) -> Case:
         prologue: begin from whatever state the board is in where False.
     """
     items = draw(_prologue()) if prologue else []
-    blocks = [_read_loop(not odd), _read_loop(not odd), _read_loop(not odd), _pulse()]
-    if odd and draw(st.booleans()):
+    # What does no harm comes first in every choice: draws favour the first.
+    rough = odd and draw(st.sampled_from([False, False, True]))
+    blocks = [_read_loop(not rough), _train(not rough), _read_loop(not rough), _pulse()]
+    if rough:
         blocks += [_odd(), _odd()]
     for block in draw(st.lists(st.one_of(*blocks), min_size=1, max_size=4)):
         items += block
-    if not odd or draw(st.integers(0, 19)):
+    if not rough or draw(st.integers(0, 9)) < 9:
         items.append(END)
     limits = [0xFFFF] * N_LIMITS
-    if odd and draw(st.integers(0, 7)) == 0:
+    if odd and draw(st.integers(0, 7)) == 7:
         limits[draw(st.sampled_from([0, 1, 8, 9, 16]))] = draw(st.integers(0, 0xFFFF))
     table = draw(st.lists(CODES, min_size=64, max_size=64))
-    count = 64 if not odd or draw(st.integers(0, 7)) else draw(st.integers(0, 64))
+    count = draw(st.integers(0, 64)) if odd and draw(st.integers(0, 7)) == 7 else 64
     return Case(tuple(items), tuple(table), count, tuple(limits))
 
 
@@ -333,7 +395,7 @@ def read_cases(draw) -> Case:
         *[ins(Op.DAC, 2, ALL_CHIPS, 0x00FF), ins(Op.DAC, 4, WL_CHIPS, 0x00FF)],
         *[ins(Op.WAIT, value=100), ins(Op.DAC, 4, BL_CHIPS, 0x0100), ins(Op.LINES, value=8)],
         *[shift_of((1, 1, 1, 1)), ins(Op.DAC, 8, BL_CHIPS, REST), ins(Op.DAC, 9, BL_CHIPS, REST)],
-        *[*gates, LATCH, SETTLE, ins(Op.LINES, value=9)],
+        *[*gates, LATCH, SETTLE, ins(Op.LINES, value=9), SETTLE],
     ]
     for _ in range(draw(st.integers(1, 3))):
         items += draw(_spaced_loop())
@@ -344,3 +406,20 @@ def read_cases(draw) -> Case:
     table = draw(st.lists(codes, min_size=64, max_size=64))
     count = draw(st.integers(0, 30)) if draw(st.integers(0, 3)) == 0 else 64
     return Case([*items, END], table, count, limits)
+
+
+@st.composite
+def train_cases(draw) -> Case:
+    """Programs of pulse trains, some of them with something amiss, and a read behind them."""
+    items = [ins(Op.DAC, 2, ALL_CHIPS, 0x00FF), ins(Op.DAC, 4, WL_CHIPS, 0x00FF)]
+    items.append(ins(Op.WAIT, value=100))
+    calm = draw(st.sampled_from([True, False]))
+    for _ in range(draw(st.integers(1, 3))):
+        items += draw(_train(calm))
+    items += [*_loop([CONV_0, CONV_1], 2, 0), END]
+    limits = [0xFFFF] * N_LIMITS
+    if draw(st.integers(0, 3)) == 3:  # BL and WL of the wide range: limits are codes
+        limits[draw(st.sampled_from([0, 1, 8, 9, 16, 18]))] = draw(st.integers(30_000, 50_000))
+    table = draw(st.lists(PULSED_CODES, min_size=64, max_size=64))
+    count = draw(st.integers(0, 64)) if not calm and draw(st.integers(0, 3)) == 3 else 64
+    return Case(items, table, count, limits)

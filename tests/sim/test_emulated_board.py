@@ -37,6 +37,7 @@ from tests.sim.programs import (
 
 SYNC_ALL = ins(Op.DAC, 2, ALL_CHIPS, 0x00FF)
 ENABLE = ins(Op.LINES, value=9)
+TURNED_ON = ins(Op.WAIT, value=23)  # CD4051B at 15 V: an address settles in 240 ns
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ RULES = {
     "five deep": ([*[ins(Op.LOOP, value=1)] * 5, *[ins(Op.NEXT)] * 5, END], 1, 4, 0),
     "update too soon": (
         [ins(Op.DAC, 8, 1, 1), ins(Op.DAC, 8, 1, 2), END],
-        *(3, 1, 0),
+        *(3, 1, 50),  # outputs move at the end of a frame of 50 cycles: that long after the first
     ),
     "conversion unsettled": (
         [ins(Op.DAC, 8, 1, 1), ins(Op.WAIT, value=498), ins(Op.CONV), END],
@@ -128,13 +129,20 @@ def test_a_broken_rule_is_latched_with_code_place_and_subject(board, rule):
 
 
 def test_exact_settling_and_update_times_are_enough(board):
+    """Update to update 1 us; update to conversion sqrt(5 us^2 + 0.46 us^2), in range 0.
+
+    0.46 us is what the amplifier takes to half an LSB of 14 bit: ln(2^15) time constants of the
+    3.6 MHz that 20 MHz of gain-bandwidth leave behind 3500 ohm and 70 pF.
+    """
     unlock(board)
     # the write itself takes 50 cycles, of the 100 of an update interval
     write = ins(Op.DAC, 8, 1, 1)
-    start(board, [write, ins(Op.WAIT, value=49), write, ins(Op.WAIT, value=499), ins(Op.CONV), END])
+    start(board, [write, ins(Op.WAIT, value=49), write, ins(Op.WAIT, value=502), ins(Op.CONV), END])
     assert register(board, "STATUS") == DONE
     start(board, [write, ins(Op.WAIT, value=48), write, END])
-    assert _fault(board) == (3, 2, 0)
+    assert _fault(board) == (3, 2, 99)
+    start(board, [write, ins(Op.WAIT, value=501), ins(Op.CONV), END])
+    assert _fault(board) == (4, 2, 502)
 
 
 def test_a_program_that_runs_off_the_memory_stops(board):
@@ -180,7 +188,9 @@ def test_safe_runs_in_a_fault_and_leaves_the_fault_latched(board):
 
 
 def test_a_fault_opens_the_source_line_switches(board):
-    start(board, [shift_of((0,) * 4), ENABLE, ins(Op.CONV, value=9), END])
+    start(board, [ins(Op.LINES, value=8), shift_of((0,) * 4), TURNED_ON, ENABLE, END])
+    assert not any(math.isnan(board.truth.rails_v[f"SL{row}"]) for row in range(4))
+    start(board, [ins(Op.CONV, value=9), END])
     assert all(math.isnan(board.truth.rails_v[f"SL{row}"]) for row in range(4))
 
 
@@ -252,13 +262,11 @@ def test_a_short_shift_moves_the_chain_on_by_as_many_places(board):
         ins(Op.SHIFT, value=3, data=(0x4000_0000,)),
     ]
     start(board, [*items, END])
-    assert board.bench.chain.tolist() == [0, 1, 0, 1, 1, 1, 1, 1]
-    start(
-        board,
-        [ins(Op.SHIFT, value=40, data=(0xFFFF_FFFF, 0x0F00_0000)), ins(Op.LINES, value=9), END],
-    )
+    assert board.bench.chain.storage.tolist() == [0, 1, 0, 1, 1, 1, 1, 1]
+    long = ins(Op.SHIFT, value=40, data=(0xFFFF_FFFF, 0x0F00_0000))
+    start(board, [long, TURNED_ON, ENABLE, END])
     assert register(board, "STATUS") == DONE
-    assert board.bench.chain.tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert board.bench.chain.storage.tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
 def test_readback_returns_echo_and_data_chip_by_chip(board):
@@ -403,9 +411,13 @@ def test_the_state_of_another_board_is_refused_and_kept(tmp_path, other, words):
 
 
 def test_a_conversion_is_ohm_kirchhoff_and_the_feedback_resistor(board):
-    """g = 40, 0, 60, 0 uS; 25 mV on BL0, -50 mV on BL2; Rf = 45 kohm, LSB = 1.8 V / 2^14."""
-    g = np.zeros((4, 4))
-    g[1] = 40e-6, 0, 60e-6, 0
+    """g = 40, 0, 60, 0 uS; 25 mV on BL0, -50 mV on BL2; Rf = 45 kohm, LSB = 1.8 V / 2^14.
+
+    The switch is 86.28 ohm at the 0.9 V that it passes (CD4051B at 15 V: 125 ohm at 7.5 V), and
+    all of the row's 100 uS hang behind it.
+    """
+    g = np.full((4, 4), 1e-15)  # 0 to any converter
+    g[1, [0, 2]] = 40e-6, 60e-6
     board.bench.cells.g = g
     unlock(board)
     lsb = 1.25 / 65536
@@ -424,12 +436,13 @@ def test_a_conversion_is_ohm_kirchhoff_and_the_feedback_resistor(board):
         ins(Op.WAIT, value=99),
         ins(Op.DAC, 4, BL_CHIPS, 0x100),
     ]
-    items += [shift_of((1,) * 4), *bl, *wl, LATCH, SETTLE, ins(Op.LINES, value=9 | 2 << 1)]
+    items += [ins(Op.LINES, value=8), shift_of((1,) * 4), *bl, *wl, LATCH, SETTLE]
+    items += [ins(Op.LINES, value=9 | 2 << 1), SETTLE]  # the amplifier settles once it sees a cell
     start(board, [*items, ins(Op.CONV, value=1), END])  # row 1 is input 1 of ADC 0
     rest = 0.9 - REST * lsb  # the virtual ground is not on the DAC's grid
     bl_v = [(codes[c] * lsb) - 0.9 for c in range(4)]
     assert abs(rest) < lsb
-    current = (40e-6 * bl_v[0] + 60e-6 * bl_v[2]) / (1 + 125.0 * 100e-6)
+    current = (40e-6 * bl_v[0] + 60e-6 * bl_v[2]) / (1 + 86.28 * 100e-6)
     code = round(-current * 45e3 / (1.8 / 16384))
     assert results(board).tolist()[0] == code % 2**14
     assert code > 0  # a net current out of the source line

@@ -1,0 +1,106 @@
+"""Between an array and its chip's passport: what is done is noted, some things are held back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from firmware_bridge.board_spec import BoardSpec
+from rram_host.array.log import Array, Mask
+from rram_host.array.write_verify import FormReport, ProgramReport
+from rram_host.errors import InputError
+from rram_host.passport.parts import Cell
+from rram_host.passport.passport import Passport
+
+
+class Recorder:
+    """An `ArrayLog` that keeps a passport: saved after every call that gave pulses or read all.
+
+    Pulses are counted as they go out, in memory; so what breaks a call off loses none of them as
+    long as the board is closed, and a process that is killed loses those of the call under way.
+
+    Args:
+        passport: of the chip on the board.
+        spec: how the board is wired.
+    """
+
+    def __init__(self, passport: Passport, spec: BoardSpec) -> None:
+        self.passport = passport
+        p = spec.pulses
+        steps = np.arange(p.form_bl_start_v, p.form_bl_stop_v + 1e-9, p.form_bl_step_v)
+        self._form_stop_v = float(steps[-1])
+        self.left_out: dict[Cell, str] = {}
+
+    def allowed(self, targets_siemens: Array) -> Array:
+        """Targets without those of dead and worn cells; `left_out` then says which, and why.
+
+        Raises:
+            InputError: a target is outside the window that the passport sets.
+        """
+        self.passport.check_targets(targets_siemens)
+        barred = self.passport.barred()
+        self.left_out = {c: why for c, why in barred.items() if not np.isnan(targets_siemens[c])}
+        if self.left_out:
+            self.passport.note_event(f"left {len(self.left_out)} cells out of programming")
+        targets = targets_siemens.copy()
+        for cell in self.left_out:
+            targets[cell] = np.nan
+        return targets
+
+    def dead(self) -> Mask:
+        """Cells that the passport calls dead."""
+        return self.passport.dead
+
+    def worn(self) -> Mask:
+        """Cells that have had all the pulses that the passport's limit allows."""
+        return self.passport.worn
+
+    @contextmanager
+    def pulsing(self, cells: Mask, forming: bool = False) -> Iterator[None]:
+        """Count a pulse on each of `cells`, unless the program that gives them is refused.
+
+        A fault or a lost link may come before the pulses or after them: they count, so that a cell
+        has never had more than its passport says.
+
+        Raises:
+            InputError: a cell has had all its pulses.
+        """
+        over = cells & self.passport.worn
+        if over.any() and not forming:
+            row, col = np.argwhere(over)[0].tolist()
+            limits = self.passport.contents.limits
+            raise InputError(
+                f"cell ({row}, {col}) has had {int(self.passport.contents.pulses[row, col])} SET "
+                f"and RESET pulses; passport {self.passport.file.path} allows "
+                f"{limits.max_pulses_per_cell}"
+            )
+        sent = True
+        try:
+            yield
+        except InputError:
+            sent = False  # refused before it was started
+            raise
+        finally:
+            if sent:
+                self.passport.note_pulses(cells, forming)
+
+    def pulsed(self, measured_siemens: Array) -> None:
+        """Save."""
+        self.read(measured_siemens)
+
+    def formed(self, report: FormReport) -> None:
+        """Note cells that did not form or are shorted as dead, and save."""
+        self.passport.note_form(report, self._form_stop_v)
+        self.passport.save()
+
+    def programmed(self, report: ProgramReport) -> None:
+        """Note what the cells read now, and save."""
+        self.passport.note_program(report)
+        self.passport.save()
+
+    def read(self, measured_siemens: Array) -> None:
+        """Note what the cells read now, and save."""
+        self.passport.note_read(measured_siemens)
+        self.passport.save()

@@ -1,0 +1,109 @@
+"""Stretches of a program that always do the same: remembered by what they start from.
+
+A program is mostly moves of lines with the switches open: registers, codes, latches, waits, the
+shift register. Nothing analog depends on when they happen, so what such a stretch leaves behind
+follows from the digital state before it, the limits, and how long ago the last events were. It is
+run by the reference once, and its outcome is put in place from then on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from firmware_bridge.microcode import Instruction, Op
+
+if TYPE_CHECKING:
+    from sim.bench import Bench
+    from sim.sequencer import Run, Sequencer
+
+_STRAIGHT = frozenset({Op.DAC, Op.WAIT, Op.SHIFT, Op.MARK, Op.PTR})
+_SHORTEST = 4  # below this, remembering costs more than running
+MOST_OUTCOMES = 64
+
+
+@dataclass
+class Stretch:
+    """Instructions `start` to `end` of a program, with what they have been seen to do."""
+
+    start: int
+    end: int
+    pointer: int | None  # where the table pointer and the mark are left, if it moves them
+    mark: int | None
+    outcomes: dict[object, tuple[Any, ...]] = field(default_factory=dict)
+
+
+def stretches(program: list[Instruction | None]) -> dict[int, Stretch]:
+    """Stretches of a program by where they start; each begins by opening the switches."""
+    found: dict[int, Stretch] = {}
+    start = -1
+    for index, item in enumerate(program):
+        opens = item is not None and item.op is Op.LINES and not item.value & 1
+        if start >= 0 and not (opens or (item is not None and item.op in _STRAIGHT)):
+            if index - start >= _SHORTEST:
+                inside = [i for i in program[start:index] if i is not None]
+                found[start] = Stretch(start, index, _last(inside, Op.PTR), _last(inside, Op.MARK))
+            start = -1
+        elif opens and start < 0:
+            start = index
+    return found
+
+
+def _last(items: list[Instruction], op: Op) -> int | None:
+    values = [item.value for item in items if item.op is op]
+    return values[-1] if values else None
+
+
+def starting_point(seq: Sequencer, run: Run, horizon: int) -> object | None:
+    """What the outcome of a stretch depends on; None where it is not to be remembered.
+
+    Args:
+        seq: the interpreter.
+        run: the run; its limits are part of the starting point.
+        horizon: cycles after which an event is forgotten.
+    """
+    bench, now = seq.bench, seq.clock.cycles
+    if any(dac.config for dac in bench.dacs):
+        return None
+    ages = tuple(
+        min(now - moment, horizon) for moment in (seq.last_update, seq.last_shift, *seq.last_reset)
+    )
+    return _digital(bench), ages, bench.oe, bench.tia_range, run.limits.tobytes()
+
+
+def _digital(bench: Bench) -> tuple[Any, ...]:
+    dacs = tuple(
+        (tuple(d.buffer), tuple(d.active), d.sync, d.gain, d.broadcast, d.pending)
+        for d in bench.dacs
+    )
+    chain = bench.chain
+    return dacs, chain.shift.tobytes(), chain.storage.tobytes(), bench.latched
+
+
+def outcome(seq: Sequencer, begun: int) -> tuple[Any, ...]:
+    """What a stretch that began at cycle `begun` has left behind."""
+    moments = (seq.last_update, seq.last_shift, *seq.last_reset)
+    since = tuple(moment - begun if moment >= begun else None for moment in moments)
+    lines = (seq.bench.oe, seq.bench.tia_range)
+    return _digital(seq.bench), since, lines, seq.clock.cycles - begun
+
+
+def put_in_place(seq: Sequencer, known: tuple[Any, ...]) -> None:
+    """Leave behind what a stretch is known to leave."""
+    (dacs, shift, storage, latched), since, (oe, tia_range), cycles = known
+    bench, begun = seq.bench, seq.clock.cycles
+    for dac, (buffer, active, sync, gain, broadcast, pending) in zip(bench.dacs, dacs, strict=True):
+        dac.buffer[:], dac.active[:] = buffer, active
+        dac.sync, dac.gain, dac.broadcast, dac.pending = sync, gain, broadcast, pending
+    bench.chain.shift = np.frombuffer(shift, dtype=np.uint8).copy()
+    bench.chain.storage = np.frombuffer(storage, dtype=np.uint8).copy()
+    bench.latched, bench.enable, bench.oe, bench.tia_range = latched, False, oe, tia_range
+    moments = [seq.last_update, seq.last_shift, *seq.last_reset]
+    after = [
+        moment if passed is None else begun + passed
+        for moment, passed in zip(moments, since, strict=True)
+    ]
+    seq.last_update, seq.last_shift, seq.last_reset = after[0], after[1], after[2:]
+    seq.clock.advance(cycles)
