@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge import board_spec, registers
@@ -22,6 +23,9 @@ from rram_host.board.sequencer import Traffic
 from rram_host.passport import Passport, Recorder
 from rram_host.transports import open_transport
 from rram_host.transports.base import Transport
+
+# Two attempts of a RESET and a SET each.
+EXERCISE_PULSES = 4
 
 
 class Board:
@@ -49,6 +53,8 @@ class Board:
         if passport:
             if passport.calibration is not None:
                 self.array.use(Calibration.from_dict(passport.calibration))
+            if check and passport.contents.map is not None:
+                passport.check_against(self.array.look())  # another chip's passport is refused
             passport.note_opened(name, spec)
             passport.save()  # what cannot be kept is said before the first pulse
         self._closed = False
@@ -109,10 +115,10 @@ class Board:
             BoardFault: too few cells conduct to see the lines.
         """
         calibration = measure(self._core, plan, progress)
-        self.array.use(calibration)
         if self.passport:
             self.passport.note_calibration(calibration.to_dict())
             self.passport.save()
+        self.array.use(calibration)
         return calibration
 
     def diagnose(
@@ -128,7 +134,18 @@ class Board:
         Raises:
             InputError: the map has another shape.
         """
-        return diagnose(self._core.driver, self.spec, self.array, reference_map, exercise)
+        cells = self._may_be_exercised() if exercise else None
+        return diagnose(self._core.driver, self.spec, self.array, reference_map, cells)
+
+    def _may_be_exercised(self) -> npt.NDArray[np.bool_]:
+        """Cells that the passport does not hold back, with enough pulses left for all of it."""
+        cells: npt.NDArray[np.bool_] = np.ones(self.array.shape, dtype=bool)
+        if self.passport:
+            cells &= ~self.passport.dead
+            most = self.passport.contents.limits.max_pulses_per_cell
+            if most is not None:
+                cells &= self.passport.contents.pulses + EXERCISE_PULSES <= most
+        return cells
 
     def safe(self) -> None:
         """Put the rails into the safe state now: gates closed, bit lines at zero, SLs grounded."""

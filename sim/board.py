@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ class EmulatedBoard:
         self._state = Path(state) if state else None
         if self._state and not self._state.parent.is_dir():
             raise InputError(f"{self._state}: there is no folder {self._state.parent}")
+        if self._state and not os.access(self._state.parent, os.W_OK):
+            raise InputError(f"{self._state}: folder {self._state.parent} cannot be written to")
         self._power_up_registers()
         if self._state and self._state.exists():
             self._load(self._state)
@@ -219,9 +222,12 @@ class EmulatedBoard:
             "seed_of_noise": int(self.bench.seed[0]),
         }
         temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("wb") as stream:
-            np.savez(stream, meta=json.dumps(meta), **self.bench.state())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as stream:
+                np.savez(stream, meta=json.dumps(meta), **self.bench.state())
+            temporary.replace(path)
+        except OSError as error:
+            raise InputError(f"{path}: the state of the board cannot be kept: {error}") from None
 
     def _load(self, path: Path) -> None:
         try:

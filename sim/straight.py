@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from firmware_bridge.chips import dac80508
 from firmware_bridge.microcode import Instruction, Op
 
 if TYPE_CHECKING:
@@ -40,8 +41,12 @@ def stretches(program: list[Instruction | None]) -> dict[int, Stretch]:
     found: dict[int, Stretch] = {}
     start = -1
     for index, item in enumerate(program):
+        # power-down, CRC mode and the like are left to the reference
+        configures = item is not None and item.op is Op.DAC and item.addr == dac80508.CONFIG
         opens = item is not None and item.op is Op.LINES and not item.value & 1
-        if start >= 0 and not (opens or (item is not None and item.op in _STRAIGHT)):
+        if start >= 0 and not (
+            opens or (item is not None and item.op in _STRAIGHT and not configures)
+        ):
             if index - start >= _SHORTEST:
                 inside = [i for i in program[start:index] if i is not None]
                 found[start] = Stretch(start, index, _last(inside, Op.PTR), _last(inside, Op.MARK))

@@ -110,7 +110,7 @@ class Wiring:
             value = state.get(key)
             if value is None or value.shape != like.shape or value.dtype != like.dtype:
                 raise ValueError(f"{key} is missing, or not {like.dtype} of shape {like.shape}")
-            if key != "stuck_siemens" and not np.isfinite(value).all():
+            if not np.isfinite(value).all():
                 raise ValueError(f"{key} is not finite")
         self.cells.restore(state)
         self.noise.restore(state)

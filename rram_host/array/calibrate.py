@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.chips import ads8324
+from firmware_bridge.chips import ads8324, cd4051b
 from rram_host.array.calibration import Calibration
 from rram_host.array.compensation import (
     LineResistances,
@@ -52,7 +52,12 @@ ZERO_INPUT_ERROR_A = 2e-9
 # Weights of cells in step 4: what mismatch adds, and the relative error of an averaged read.
 MISMATCH_OHM, READ_ERROR = 4.0, 1.5e-4
 LOWEST_LEVEL = 0.8
-FEWEST_ROWS = 4  # rows with too few cells to be seen get the mean of the others
+FEWEST_ROWS = 4  # rows that cannot be seen get the mean of the others
+SHORTED = 1.5  # times the chip's window
+# Relative spread of a row's conductances. Cells that are alike hide the lines behind them: just
+# formed ones spread by 12 %, and calibrate three times worse than random ones.
+LEAST_SPREAD = 0.15
+MOST_WIRE_OHM = 50.0  # lead, or segment
 _CONDUCTING = 5e-6  # cells below this tell nothing about lines, in siemens
 
 
@@ -204,13 +209,24 @@ class _Measurement:
         spec = self._spec
         gate = spec.wl_read_v
         first = self._matrix(self._alternate(self._one_hot(), [(CELL_RANGE, gate)], 1)[0])
-        total = first.sum(1)
-        self._seen = np.count_nonzero(first > _CONDUCTING, axis=1) >= spec.cols // 2
+        # a shorted cell fills the range and falsifies its row; few cells show too little
+        shorted = (first > SHORTED * spec.conductance_max_siemens).any(1)
+        self._seen = (np.count_nonzero(first > _CONDUCTING, axis=1) >= spec.cols // 2) & ~shorted
         if self._seen.sum() < FEWEST_ROWS:
             raise BoardFault(
                 f"calibration needs {FEWEST_ROWS} rows with at least {spec.cols // 2} conducting "
-                f"cells; this array has {self._seen.sum()}: form and program it first"
+                f"cells and none shorted; this array has {self._seen.sum()}: form and program it "
+                "first (rram calibrate --prepare)"
             )
+        spread = first[self._seen].std(1) / first[self._seen].mean(1)
+        if np.median(spread) < LEAST_SPREAD:
+            raise BoardFault(
+                f"calibration tells lines from cells by cells that differ: the conductances of a "
+                f"row spread by {100 * np.median(spread):.0f} % here, at least "
+                f"{100 * LEAST_SPREAD:.0f} % are needed; program others first "
+                "(rram calibrate --prepare)"
+            )
+        total = first[self._seen].sum(1)
         ratio = np.ones((4, spec.rows))
         for fine in (1, 2, 3):  # sensitive range of each pair
             level = min(spec.read_voltage_v, 0.6 * spec.full_scale_a(fine) / float(total.max()))
@@ -233,7 +249,7 @@ class _Measurement:
         settings = [(CELL_RANGE, self._spec.wl_read_v)]
         self._together = self._matrix(self._alternate(self._one_hot(), settings, 1)[0])
         alone, beside = self._each_row_alone()
-        use = beside > _CONDUCTING
+        use = (beside > _CONDUCTING) & (alone > _CONDUCTING) & self._seen[:, None]
         seen = np.log(np.where(use, alone / np.where(use, beside, 1.0), 1.0))
         lead = segment = 0.0
         for _ in range(3):
@@ -317,7 +333,7 @@ class _Measurement:
         shrunk = np.full(len(row_ohm), mean)  # the guess for rows that are not seen
         shrunk[seen] = mean + weight * (found - mean)
         self._row_error = np.full(len(row_ohm), np.sqrt(spread + common))
-        self._row_error[seen] = np.sqrt(weight * own + common)
+        self._row_error[seen] = np.sqrt(np.maximum(weight * own + common, 0.0))
         self._lines = LineResistances(
             np.maximum(shrunk, 0.0),
             self._lines.bl_lead_ohm,
@@ -364,25 +380,31 @@ class _Measurement:
         """Step 5: ridge regression of zero-input currents on T, prior the datasheet's spread."""
         spec = self._spec
         zero = np.zeros((16, spec.cols))
-        amperes = self._alternate(zero, [(1, spec.wl_read_v)], 2)[0]
-        t = self._together
+        rows = np.flatnonzero(self._seen)
+        amperes = self._alternate(zero, [(1, spec.wl_read_v)], 2)[0][:, rows]
+        t, offset_v = self._together[rows], self._offset_v[1][rows]
         # amplifier offsets lift the virtual ground, and show by themselves at the output
         lsb = spec.current_lsb_a(1) / ads8324.lsb_v(spec.adc_reference_v)
-        lifted = -self._offset_v[1] * (t.sum(1) + lsb)
+        lifted = -offset_v * (t.sum(1) + lsb)
         wanted = amperes.mean(0) - lifted
         noise = np.hypot(float(amperes.std(0).mean()) / 4, ZERO_INPUT_ERROR_A)
-        noise = np.hypot(noise, self._offset_error_v[1] * t.sum(1))
+        noise = np.hypot(noise, self._offset_error_v[1][rows] * t.sum(1))
         # the converter's part of an offset was taken off as if it lifted the line: by `wrong`
         wrong = ADC_OFFSET_PRIOR_LSB * ads8324.lsb_v(spec.adc_reference_v) * t.sum(1)
-        shared = np.equal.outer(spec.adc_of_row, spec.adc_of_row)
+        converters = np.array(spec.adc_of_row)[rows]
+        shared = np.equal.outer(converters, converters)
         weight = np.linalg.inv(np.diag(noise**2) + np.outer(wrong, wrong) * shared)
         inverse = np.linalg.inv(t.T @ weight @ t + np.eye(spec.cols) / DAC_OFFSET_PRIOR_V**2)
         self._dac_offset = inverse @ t.T @ weight @ wanted
         self._dac_error = np.sqrt(np.diag(inverse))
 
     def result(self) -> Calibration:
-        """All of it."""
-        return Calibration(
+        """All of it.
+
+        Raises:
+            BoardFault: a part of it is not a number that a board can have.
+        """
+        found = Calibration(
             tia_offset_v=self._offset_v,
             range_gain=self._gain,
             dac_offset_v=self._dac_offset,
@@ -391,6 +413,22 @@ class _Measurement:
             row_error_ohm=self._row_error,
             measured=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        try:
+            found.check()
+            self._check_plausible(found.lines)
+        except ValueError as error:
+            raise BoardFault(f"calibration came to nothing: {error}; try rram selftest") from None
+        return found
+
+    def _check_plausible(self, lines: LineResistances) -> None:
+        """Raise ValueError where no such board could be built."""
+        most = 2 * cd4051b.maximum_r_on_ohm(self._spec.mux_supply_v)
+        wires = max(lines.bl_lead_ohm, lines.bl_segment_ohm, lines.sl_segment_ohm)
+        if lines.row_ohm.max() > most or wires > MOST_WIRE_OHM:
+            raise ValueError(
+                f"switches of up to {lines.row_ohm.max():.4g} ohm (at most {most:.4g}), wires of "
+                f"up to {wires:.4g} ohm (at most {MOST_WIRE_OHM:.4g})"
+            )
 
 
 def _fit_rows(halves: list[tuple[Array, Array]], use: npt.NDArray[np.bool_]) -> tuple[Array, Array]:

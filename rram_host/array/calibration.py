@@ -1,4 +1,7 @@
-"""What a lab measures of a board and its chip once, and what is then undone in every read.
+"""What a lab measures of a board and its chip once: what reads undo, and what tells of its parts.
+
+Drops along lines and gains of ranges are undone from then on. Offsets are not: reads of both signs,
+and zero inputs before a batch, cancel them as they are at that moment.
 
 `Calibration` holds it; `measure` finds it, with nothing but reads, so what is stored on the array
 stays.
@@ -123,8 +126,10 @@ class Calibration:
                 raise ValueError(f"{name} must be finite")
         lines = self.lines
         wires = (lines.bl_lead_ohm, lines.bl_segment_ohm, lines.sl_segment_ohm)
-        if not (np.isfinite([*wires, *lines.row_ohm]).all() and lines.row_ohm.min() >= 0):
-            raise ValueError("resistances must be finite, those of rows at least 0 ohm")
+        if not (
+            np.isfinite([*wires, *lines.row_ohm]).all() and min(*wires, lines.row_ohm.min()) >= 0
+        ):
+            raise ValueError("resistances must be finite and at least 0 ohm")
         if not (np.isfinite(self.range_gain).all() and self.range_gain.min() > 0):
             raise ValueError("range_gain must be finite and above 0")
 

@@ -82,11 +82,12 @@ class Crossbar:
         Raises:
             InputError: average below 1.
         """
-        g = self._whole(average)
+        g = self.look(average)
         self._log.read(g)
         return g
 
-    def _whole(self, average: int) -> Array:
+    def look(self, average: int = 1) -> Array:
+        """The same as `read`, without telling the log."""
         if not 1 <= average <= MAX_AVERAGE:
             raise InputError(f"average {average} is outside 1..{MAX_AVERAGE}")
         # What one program's results hold; a longer average is several programs.
@@ -118,7 +119,7 @@ class Crossbar:
     def _known(self) -> Compensation:
         """What the last whole read says of drops along lines; read now where there is none."""
         if self._compensation is None:
-            self._whole(4)
+            self.look(4)
         if self._compensation is None:
             raise InputError("the array has not been read")
         return self._compensation
@@ -193,7 +194,7 @@ class Crossbar:
         if cells is None:
             todo &= ~self._log.dead()
         pulses = np.zeros(self.shape, dtype=np.int64)
-        g = self._whole(1)
+        g = self.look(1)
         todo &= g < PRISTINE_SIEMENS
         gates = np.full(self.shape, p.form_wl_v)
         steps = np.arange(p.form_bl_start_v, p.form_bl_stop_v + 1e-9, p.form_bl_step_v)
@@ -226,9 +227,9 @@ class Crossbar:
         program = ArrayProgram(self.spec)
         mask = self._check_mask(cells)
         gates = self._check_volts_of(wl_v, mask, "WL")
-        program.pulse(
-            set_train(self.spec, mask, gates, p.set_bl_v if bl_v is None else bl_v, p.set_width_s)
-        )
+        if mask.any():
+            volts = p.set_bl_v if bl_v is None else bl_v
+            program.pulse(set_train(self.spec, mask, gates, volts, p.set_width_s))
         return self._pulse_and_read(program, mask)
 
     def reset_cells(self, cells: Mask, reset_v: Array) -> Array:
@@ -243,7 +244,7 @@ class Crossbar:
         if volts.min() < 0:
             raise InputError(f"RESET voltage {volts.min():.4g} V is below 0 V: it would SET")
         program = ArrayProgram(self.spec)
-        self._add_reset(program, mask, volts, self._whole(1), self.spec.cols)
+        self._add_reset(program, mask, volts, self.look(1), self.spec.cols)
         return self._pulse_and_read(program, mask)
 
     def _check_mask(self, cells: Mask | None) -> Mask:
@@ -318,7 +319,7 @@ class Crossbar:
         traffic = self._core.driver.traffic
         before = (traffic.transactions, traffic.words, traffic.board_time_s)
         formed = self.form(asked)
-        live = asked & ~formed.unformed
+        live = asked & ~formed.unformed & ~formed.shorted
         pulses, measured, rounds = self._write(
             np.where(live, targets, 0.0), live, settings, progress
         )
@@ -353,7 +354,7 @@ class Crossbar:
         p = self.spec.pulses
         model = ResponseModel(p, self.shape, settings.gain)
         pulses = np.zeros(self.shape, dtype=np.int64)
-        g = self._whole(settings.verify_average)
+        g = self.look(settings.verify_average)
         rounds, done, confirmed = 0, np.zeros(self.shape, dtype=bool), False
         while True:
             error = np.abs(g - targets)
@@ -366,7 +367,7 @@ class Crossbar:
             if not todo.any():
                 if confirmed:
                     return pulses, g, rounds
-                g, confirmed = self._whole(4), True
+                g, confirmed = self.look(4), True
                 continue
             confirmed = False
             up, down = todo & (g < targets), todo & (g > targets)

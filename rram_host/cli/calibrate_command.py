@@ -64,7 +64,14 @@ def calibrate(
     folder = run_folder(
         "calibrate",
         out,
-        {"board": board, "spec": spec, "prepare": prepare, "turns": turns, "seed": seed},
+        {
+            "board": board,
+            "spec": spec,
+            "passport": passport,
+            "prepare": prepare,
+            "turns": turns,
+            "seed": seed,
+        },
     )
     with open_board(board, spec, passport=passport) as opened, closing(BarObserver(as_json)) as bar:
         result = job.run(opened, plan, Steps(bar, lambda: opened.board_time_s))

@@ -104,6 +104,7 @@ def demo(
     Opens and tests the board, forms the array, programs the flow's matrices by write-verify, reads
     them back, compares products, draws phi^4 configurations whose matrix products all run on the
     array, makes them exact with Metropolis-Hastings, and prints observables against exact values.
+    A board without a calibration (--passport) is calibrated on the way, and programmed again.
     Leaves a run folder under runs/ with data, settings, seed and pictures.
 
     \b
@@ -157,6 +158,8 @@ def sample(
     scheme: str,
 ) -> None:
     """Draw configurations with a flow on the array, and make them exact.
+
+    A board without a calibration (--passport) is calibrated on the way, and programmed again.
 
     \b
     rram sample --model phi4_L4 --board 'sim://?seed=7' -n 8192 --json

@@ -116,12 +116,14 @@ def run(board: Board, plan: CalibratePlan, steps: Steps) -> CalibrateResult:
     measured: dict[str, Array] = {}
     with steps("compare products") as step:
         step.advance(0, 4)
-        array.use(Calibration.nominal(board.spec))
-        array.read(plan.read_average)
-        measured["uncalibrated"] = array.vmm(volts, calibrate=False)
-        measured["board file"] = array.vmm(volts)
-        step.advance(2, 4)
-        array.use(calibration)
+        try:
+            array.use(Calibration.nominal(board.spec))
+            array.look(plan.read_average)
+            measured["uncalibrated"] = array.vmm(volts, calibrate=False)
+            measured["board file"] = array.vmm(volts)
+            step.advance(2, 4)
+        finally:
+            array.use(calibration)
         array.read(plan.read_average)
         g = conductances(array.effective, lines)
         measured["calibrated"] = array.vmm(volts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 from collections.abc import Callable, Mapping
@@ -183,7 +184,8 @@ class Passport:
         if found:
             raise InputError(
                 f"passport {self.file.path} of chip {self._contents.chip!r} is not of this chip, "
-                f"or the chip was used without it: {'; '.join(found)}"
+                f"or the chip was used without it: {'; '.join(found)} (if it is this chip all the "
+                'same, take the map out of the file: "map": null)'
             )
 
     def check_targets(self, targets_siemens: npt.NDArray[np.float64]) -> None:
@@ -221,9 +223,13 @@ class Passport:
         self.note_event(f"opened with board file {spec.name}")
 
     def note_pulses(self, cells: Mask, forming: bool = False) -> None:
-        """One pulse on each of `cells`."""
+        """One pulse on each of `cells`: what they hold is unknown until they are read again."""
         key = "form_pulses" if forming else "pulses"
         self._note(**{key: getattr(self._contents, key) + cells})
+        known = self._contents.map
+        if known is not None:
+            siemens = np.where(cells, np.nan, known.siemens)
+            self._note(map=dataclasses.replace(known, siemens=siemens))
 
     def note_read(self, g: npt.ArrayLike) -> None:
         """Conductances of all cells, siemens, (rows, cols); NaN leaves what is known of a cell."""

@@ -63,10 +63,17 @@ class Cells:
         self.relax_siemens = np.sqrt(p.relax_siemens2_per_decade) * amplitude
         self.gate_offset_v = p.gate_threshold_spread_v * rng.standard_normal(shape)
         self.stuck_siemens = np.full(shape, np.inf)  # finite where a cell does not switch
+        self._beneath_g: dict[tuple[int, int], float] = {}  # of stuck cells, before they were
+        self._beneath_formed: dict[tuple[int, int], bool] = {}
 
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
         """Everything that a state file must hold."""
         arrays = {k: v for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        del arrays["stuck_siemens"]  # a defect is the URL's; what lies beneath is the chip's
+        for key, beneath in (("g", self._beneath_g), ("formed", self._beneath_formed)):
+            arrays[key] = arrays[key].copy()
+            for cell, value in beneath.items():
+                arrays[key][cell] = value
         return {**arrays, "aged_s": np.float64(self.aged_s)}  # type: ignore[dict-item]
 
     def restore(self, state: dict[str, npt.NDArray[np.generic]]) -> None:
@@ -108,6 +115,8 @@ class Cells:
 
     def stick(self, row: int, col: int, g_siemens: float) -> None:
         """Let a cell hold one conductance from now on, whatever happens to it."""
+        self._beneath_g.setdefault((row, col), float(self.g[row, col]))
+        self._beneath_formed.setdefault((row, col), bool(self.formed[row, col]))
         self.stuck_siemens[row, col] = g_siemens
         self.formed[row, col] = True
         self._changed()

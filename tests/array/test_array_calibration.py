@@ -305,3 +305,35 @@ def test_the_switch_at_the_rail_keeps_the_datasheet_s_ratio_to_the_measured_one(
         assert np.abs(cal.rail_ohm(SPEC) - true).max() < 10
     nominal = Calibration.nominal(SPEC)
     np.testing.assert_allclose(nominal.rail_ohm(SPEC), SPEC.switch_ohm(SPEC.sl_rail_v))
+
+
+# ---- what it refuses, and what it leaves out ------------------------------------------------
+
+
+def test_a_shorted_cell_does_not_falsify_its_row():
+    """Its row gets the mean of the others; at 32 turns that is good to a few ohm."""
+    emulated = emulated_with(random_g(5, 20e-6, 80e-6), "taox_180nm", seed=4)
+    emulated.inject("shorted_cell:3:4")
+    with opened(emulated) as board:
+        found = board.calibrate(CalibrationPlan(turns=32))
+    row_ohm = found.lines.row_ohm
+    assert row_ohm[3] == pytest.approx(np.delete(row_ohm, 3).mean(), abs=0.5)
+    assert np.isfinite(found.row_error_ohm).all()
+    assert (found.range_gain[:, 3] == 1).all()
+    true_ohm = bench_of(4).switch_ohm[SPEC.sl_tia]
+    assert np.abs(row_ohm - true_ohm).max() < 15
+
+
+def test_conductances_that_are_alike_are_refused_before_anything_is_kept():
+    g = np.full((32, 32), 50e-6)
+    with opened(emulated_with(g, "taox_180nm")) as board:
+        with pytest.raises(BoardFault, match=r"spread by \d % here, at least 15 %.*--prepare"):
+            board.calibrate(QUICK)
+        assert board.array.calibration.measured == ""
+
+
+def test_negative_wires_are_refused():
+    values = Calibration.nominal(SPEC).to_dict()
+    values["lines"] |= {"bl_segment_ohm": -1.0}
+    with pytest.raises(InputError, match="at least 0 ohm"):
+        Calibration.from_dict(values)

@@ -676,3 +676,43 @@ def test_a_new_passport_is_not_put_over_an_old_one(path: Path):
         Passport.new(path, SPEC)
     with pytest.raises(InputError, match="no passport"):
         Passport.load(path.with_name("none.json"))
+
+
+# ---- the chip under it ----------------------------------------------------------------------
+
+
+def test_another_chip_is_refused_before_anything_is_noted(path: Path):
+    with open_board(formed_with(random_g(1)), passport=path) as board:
+        board.array.read()
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="is not of this chip"):
+        open_board(formed_with(random_g(99)), passport=path)
+    assert path.read_bytes() == before
+
+
+def test_what_pulsed_cells_hold_is_unknown_until_they_are_read(path: Path):
+    """An interrupted programming must not lock a chip out of its own passport."""
+    emulated = formed_with(random_g(1))
+    with open_board(emulated, passport=path) as board:
+        board.array.read()
+        pulsed = np.ones((32, 32), dtype=bool)
+        pulsed[0] = False
+        board.passport.note_pulses(pulsed)
+        assert (np.isnan(board.passport.contents.map.siemens) == pulsed).all()
+    emulated.bench.cells.g[1:] = random_g(2)[1:]  # what the interrupted program left
+    emulated.bench.cells.version += 1
+    with open_board(emulated, passport=path) as board:
+        board.array.read()
+        assert np.isfinite(board.passport.contents.map.siemens).all()
+
+
+def test_exercise_leaves_dead_and_nearly_worn_cells_alone(path: Path):
+    emulated = formed_with(random_g(3, 20e-6, 80e-6))
+    with open_board(emulated, passport=path) as board:
+        board.passport.note_dead(5, 6, "leaks")
+        before = emulated.truth.pulses.copy()
+        found = board.diagnose(exercise=True)
+    given_to = emulated.truth.pulses - before
+    assert given_to[5, 6] == 0
+    assert given_to.max() >= 2
+    assert any("1 cells switch" in text for text in found.not_tested)

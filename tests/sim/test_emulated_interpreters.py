@@ -441,3 +441,23 @@ def test_noisy_reads_have_the_same_mean_and_variance_in_both_interpreters():
     assert (np.abs(one.mean(0) - other.mean(0)) < 5 * np.sqrt(2 * variance / n)).all()
     spread = np.abs(one.var(0, ddof=1) - other.var(0, ddof=1))
     assert (spread < 5 * variance * np.sqrt(2 * 2 / n)).all()
+
+
+def test_a_stretch_that_configures_a_dac_does_so_every_time_it_runs():
+    """CONFIG is not among what is remembered of a stretch: the reference runs it each time."""
+    reset = [
+        ins(Op.LINES, value=0),
+        ins(Op.DAC, 5, ALL_CHIPS, 0xA),
+        ins(Op.WAIT, value=30_000),
+        END,
+    ]
+    power_down = [
+        *[ins(Op.LINES, value=0), ins(Op.WAIT, value=200), ins(Op.DAC, 3, ALL_CHIPS, 1)],
+        *[ins(Op.WAIT, value=200), ins(Op.WAIT, value=200), END],
+    ]
+    for board in _pair("ideal"):
+        unlock(board)
+        for _ in range(3):
+            start(board, reset)
+            start(board, power_down)
+            assert [dac.config for dac in board.bench.dacs] == [1, 1, 1]

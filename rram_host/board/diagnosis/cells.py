@@ -121,9 +121,8 @@ def check_order(probe: Probe, log: Log, siemens: Array, good: Mask, reference: A
     best = distance.argmin(1)
     own = distance.diagonal()
     moved = np.isfinite(own) & (own > _FAR_SIEMENS) & (distance.min(1) < own / 2)
-    log.check(
-        "BL order", f"{int(np.isfinite(own).sum() - moved.sum())} of {spec.cols} as the map says"
-    )
+    same = np.isfinite(own) & (own <= _FAR_SIEMENS)
+    log.check("BL order", f"{int(same.sum())} of {spec.cols} hold what the map says")
     for column in np.flatnonzero(moved).tolist():
         other = int(best[column])
         if best[other] != column or not moved[other] or other < column:
@@ -141,6 +140,7 @@ def check_order(probe: Probe, log: Log, siemens: Array, good: Mask, reference: A
         log.skip(
             f"order of columns {listed(np.flatnonzero(unknown))}: they hold neither their own map "
             "nor another column's"
+            + ("; is the map of this chip?" if unknown.sum() > spec.cols // 2 else "")
         )
 
 
