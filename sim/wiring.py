@@ -15,6 +15,7 @@ from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508
 from sim.array.cell import Cells
 from sim.array.noise import SlowNoise
+from sim.chips.cd4051b import Cd4051b
 from sim.chips.dac80508 import Dac80508
 from sim.chips.sn74hc595 import Sn74hc595Chain
 from sim.presets import Preset
@@ -51,12 +52,13 @@ class Wiring:
         self.dac_offset_v = a.dac_offset_v * rng.standard_normal(n)
         self.dac_gain = 1 + a.dac_gain * rng.standard_normal(n)
         self.dac_inl_lsb = a.dac_inl_lsb * rng.standard_normal(n)
+        self.switch = Cd4051b(spec.mux_supply_v, spec.mux_control_v)
         lot = max(0.2, 1 + a.mux_r_on_lot * float(rng.standard_normal()))
         spread = a.mux_r_on_spread_ohm * rng.standard_normal(spec.rows)
         # by switch input; the open one has no meaning
         self.switch_ohm = np.array(
             [
-                np.maximum(spec.switch_ohm(v) * lot + spread, 0.0)
+                np.maximum(self.switch.r_on_ohm(v) * lot + spread, 0.0)
                 for _, v in sorted(self._source_levels_v().items())
             ]
         )
@@ -198,8 +200,9 @@ class Wiring:
         for position, level in self.stuck_bits.items():
             outputs[position] = level
         bits = outputs[self.position_of_bit]
-        chosen: Rows = bits[list(spec.sl_bit0)] + 2 * bits[list(spec.sl_bit1)]
-        return chosen
+        # C is tied low; INH is common to all, and `enable` its opposite
+        pairs = zip(bits[list(spec.sl_bit0)], bits[list(spec.sl_bit1)], strict=True)
+        return np.array([self.switch.channel(int(a), int(b), 0, 0) for a, b in pairs])
 
     def _source_levels_v(self) -> dict[int, float]:
         """Nominal voltage at each switch input."""
