@@ -26,8 +26,9 @@ from sim.wiring import LINEAR_V, Wiring
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
-# Of the largest current: a thousandth of an ADC code, where the nonlinear array is solved.
-NONLINEAR_TOLERANCE = 1e-7
+# Where the nonlinear array is solved, relative to the largest current. What is left is far less,
+# 2e-7 for bit lines +-0.5 V: a thousandth of an ADC code.
+NONLINEAR_TOLERANCE = 1e-5
 _KEPT_NETWORKS = 8
 
 
