@@ -265,6 +265,11 @@ class BoardSpec:
         return dac80508.SETTLING_S
 
     @property
+    def shorted_siemens(self) -> float:
+        """Conductance from which a cell counts as shorted: 1.5 times the window's top."""
+        return 1.5 * self.conductance_max_siemens
+
+    @property
     def mux_switch_s(self) -> float:
         """Longest time a source-line switch takes to turn on or off or to change its input."""
         return cd4051b.switching_max_s(self.mux_supply_v)

@@ -15,6 +15,7 @@ from firmware_bridge.microcode import Instruction, Op
 from sim.batched_pulses import PulseBatch
 from sim.bench import Bench
 from sim.clock import Clock
+from sim.loop_batch import LoopBatch
 from sim.sequencer import RESET_CYCLES, UPDATE_CYCLES, ProgramFault, Run, Sequencer, is_latch
 from sim.straight import MOST_OUTCOMES, Stretch, outcome, put_in_place, starting_point, stretches
 from sim.wiring import LINEAR_V
@@ -147,33 +148,25 @@ class BatchedSequencer(Sequencer):
     ) -> bool:
         """Run a whole loop at once. False, with nothing changed, where the reference must do it."""
         pulses = any(item.op is Op.PULSE for item in body)
-        batch = (PulseBatch if pulses else ReadBatch)(self, body, head, tail, run)
+        kind: type[LoopBatch] = PulseBatch if pulses else ReadBatch
+        batch = kind(self, body, head, tail, run)
         if not batch.plan():
             return False
         batch.commit()
         return True
 
 
-class ReadBatch:
-    """All iterations of one loop as arrays.
+class ReadBatch(LoopBatch):
+    """A loop of reads.
 
     The control state (codes before and behind the latch) of every iteration follows from the
     table alone, so it is laid out first, for the lines that the loop touches; anything that could
     fault, or that does more than move bit lines gently, is handed back to the reference.
     """
 
-    def __init__(
-        self,
-        seq: BatchedSequencer,
-        body: list[Instruction],
-        head: Instruction,
-        tail: Instruction,
-        run: Run,
-    ) -> None:
-        self.seq, self.bench, self.run = seq, seq.bench, run
-        self.body, self.count, self.stride = body, head.value, tail.value
-        self.cycles = sum(item.cycles for item in body) + tail.cycles
-        self.head_cycles = head.cycles
+    def prepare(self) -> None:
+        """Which lines are written, in which order, and what is converted."""
+        body = self.body
         self.selects = [item.value for item in body if item.op is Op.CONV]
         self.writes = [item for item in body if item.addr >= dac80508.DAC0]
         self.latches = [item for item in body if is_latch(item)]
@@ -241,7 +234,7 @@ class ReadBatch:
         self.last_update = last + (self.count - checked) * self.cycles * bool(self.latches)
         return True
 
-    def _table_holds(self, seq: BatchedSequencer) -> bool:
+    def _table_holds(self, seq: Sequencer) -> bool:
         last = self.run.pointer + (self.count - 1) * self.stride
         from_table = [item for item in self.writes if item.op is Op.DACT]
         reach = [last + item.value + len(seq._chips(item.mask)) for item in from_table]

@@ -15,38 +15,20 @@ import numpy.typing as npt
 
 from firmware_bridge import microcode
 from firmware_bridge.chips import dac80508
-from firmware_bridge.microcode import Instruction, Op
-from sim.sequencer import UPDATE_CYCLES, Run, Sequencer, is_latch, stressed_s
+from firmware_bridge.microcode import Op
+from sim.loop_batch import LoopBatch
+from sim.sequencer import UPDATE_CYCLES, is_latch, stressed_s
 
 Codes = npt.NDArray[np.uint16]
 
 _CHUNK = 1024  # pulses laid out at a time
 
 
-class PulseBatch:
-    """All iterations of one loop of pulses.
+class PulseBatch(LoopBatch):
+    """A loop of pulses: writes to lines, then the latch, then one PULSE; WAIT and MARK anywhere."""
 
-    Args:
-        seq: the interpreter.
-        body: what the loop repeats: writes to lines, then the latch, then one PULSE; WAIT and MARK
-            anywhere.
-        head: the LOOP.
-        tail: the NEXT.
-        run: the run of the program.
-    """
-
-    def __init__(
-        self,
-        seq: Sequencer,
-        body: list[Instruction],
-        head: Instruction,
-        tail: Instruction,
-        run: Run,
-    ) -> None:
-        self.seq, self.bench, self.run = seq, seq.bench, run
-        self.body, self.count, self.stride = body, head.value, tail.value
-        self.head_cycles = head.cycles
-        self.cycles = sum(item.cycles for item in body) + tail.cycles
+    def prepare(self) -> None:
+        """Nothing is known yet of the lines."""
         self.lines: list[int] = []  # of every code written, in the order of writing
         self.offsets: list[int] = []  # in the table, -1 for a code of the program
         self.fixed: list[int] = []  # codes of the program

@@ -17,24 +17,22 @@ Readings that are compared alternate in one program, so that drift and slow nois
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.chips import ads8324, cd4051b
+from rram_host.array import line_fit
 from rram_host.array.calibration import Calibration
-from rram_host.array.compensation import (
-    LineResistances,
-    conductances,
-    effective,
-    exactly_effective,
-)
+from rram_host.array.compensation import LineResistances
+from rram_host.array.line_fit import CONDUCTING
 from rram_host.array.pulses import ArrayProgram
 from rram_host.board import readout
 from rram_host.board.core import BoardCore
 from rram_host.board.limits import codes_for
+from rram_host.board.readout import CELL_RANGE
 from rram_host.board.sequencer import MAX_RESULTS
 from rram_host.errors import BoardFault, InputError
 
@@ -42,23 +40,18 @@ Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
-CELL_RANGE = 2
 # DAC80508: 0.75 mV typical, and 0.03 % of gain error at the 0.9 V that reads rest at.
 DAC_OFFSET_PRIOR_V = 0.8e-3
 # ADS8324: a few LSB. At the output it looks like an amplifier's offset, but lifts no line.
 ADC_OFFSET_PRIOR_LSB = 2.0
 # What is left of zero-input currents once amplifier offsets are taken off: 0.2 % of about 1 uA.
 ZERO_INPUT_ERROR_A = 2e-9
-# Weights of cells in step 4: what mismatch adds, and the relative error of an averaged read.
-MISMATCH_OHM, READ_ERROR = 4.0, 1.5e-4
 LOWEST_LEVEL = 0.8
 FEWEST_ROWS = 4  # rows that cannot be seen get the mean of the others
-SHORTED = 1.5  # times the chip's window
 # Relative spread of a row's conductances. Cells that are alike hide the lines behind them: just
 # formed ones spread by 12 %, and calibrate three times worse than random ones.
 LEAST_SPREAD = 0.15
 MOST_WIRE_OHM = 50.0  # lead, or segment
-_CONDUCTING = 5e-6  # cells below this tell nothing about lines, in siemens
 
 
 @dataclass(frozen=True)
@@ -210,8 +203,8 @@ class _Measurement:
         gate = spec.wl_read_v
         first = self._matrix(self._alternate(self._one_hot(), [(CELL_RANGE, gate)], 1)[0])
         # a shorted cell fills the range and falsifies its row; few cells show too little
-        shorted = (first > SHORTED * spec.conductance_max_siemens).any(1)
-        self._seen = (np.count_nonzero(first > _CONDUCTING, axis=1) >= spec.cols // 2) & ~shorted
+        shorted = (first > spec.shorted_siemens).any(1)
+        self._seen = (np.count_nonzero(first > CONDUCTING, axis=1) >= spec.cols // 2) & ~shorted
         if self._seen.sum() < FEWEST_ROWS:
             raise BoardFault(
                 f"calibration needs {FEWEST_ROWS} rows with at least {spec.cols // 2} conducting "
@@ -245,25 +238,13 @@ class _Measurement:
         self._gain = gain
 
     def bit_lines(self) -> None:
-        """Step 3: least squares of ln(alone / together) on the patterns of lead and segment."""
+        """Step 3."""
         settings = [(CELL_RANGE, self._spec.wl_read_v)]
         self._together = self._matrix(self._alternate(self._one_hot(), settings, 1)[0])
         alone, beside = self._each_row_alone()
-        use = (beside > _CONDUCTING) & (alone > _CONDUCTING) & self._seen[:, None]
-        seen = np.log(np.where(use, alone / np.where(use, beside, 1.0), 1.0))
-        lead = segment = 0.0
-        for _ in range(3):
-            lines = LineResistances(self._lines.row_ohm, lead, segment)
-            g = conductances(self._together, lines, exact=True)
-            now = self._drop_by_others(g, lines)
-            patterns = []
-            for extra in ((1.0, 0.0), (0.0, 1.0)):
-                more = LineResistances(lines.row_ohm, lead + extra[0], segment + extra[1])
-                patterns.append((self._drop_by_others(g, more) - now)[use])
-            design = np.array(patterns).T
-            step, *_ = np.linalg.lstsq(design, (seen - now)[use], rcond=None)
-            lead, segment = lead + float(step[0]), segment + float(step[1])
-        self._lines = LineResistances(self._lines.row_ohm, max(lead, 0.0), max(segment, 0.0))
+        row_ohm = self._lines.row_ohm
+        found = line_fit.bit_lines(self._together, alone, beside, row_ohm, self._seen)
+        self._lines = LineResistances(row_ohm, *found)
 
     def _each_row_alone(self) -> tuple[Array, Array]:
         """T of rows open one at a time, and of all rows, read in turn."""
@@ -289,24 +270,8 @@ class _Measurement:
             together += matrix(words[spec.rows * size :], self._all)
         return alone / turns, together / turns
 
-    def _drop_by_others(self, g: Array, lines: LineResistances) -> Array:
-        """ln(T of a row alone / T with all rows open), (rows, cols)."""
-        all_open = exactly_effective(g, lines)
-        alone = np.zeros_like(g)
-        for row in range(len(g)):
-            one = np.zeros_like(g)
-            one[row] = g[row]
-            alone[row] = effective(one, lines)[row]
-        result: Array = np.log(np.maximum(alone, 1e-12) / np.maximum(all_open, 1e-12))
-        return result
-
     def source_lines(self) -> None:
-        """Step 4: Gauss-Newton on the scatter of 1/g' - 1/g within rows.
-
-        What a reading's noise does to `1/g' - 1/g` it also does to how that depends on the
-        resistances, which would bias them by about an ohm; so two halves of the readings take
-        turns as data and as instrument (instrumental variables).
-        """
+        """Step 4."""
         gates = [self._spec.wl_read_v, self._plan.low_gate_v]
         settings = [(CELL_RANGE, gate) for gate in gates]
         halves = [
@@ -314,67 +279,9 @@ class _Measurement:
             for turns in (-(-self._plan.turns // 2),) * 2
         ]
         self._together = np.mean([half[0] for half in halves], axis=0)
-        use = np.all([t > _CONDUCTING for half in halves for t in half], axis=0)
-        use &= self._seen[:, None]
-        row_ohm, segment = self._lines.row_ohm.copy(), 0.0
-        for _ in range(4):
-            moved = [self._sensitivity(half, row_ohm, segment, use) for half in halves]
-            step, covariance = _fit_rows(moved, use)
-            row_ohm, segment = row_ohm + step[:-1], segment + float(step[-1])
-        # what all rows have in common (the segment's error above all) and what each has of its own
-        seen, n = self._seen, int(self._seen.sum())
-        covariance = covariance[np.ix_(seen, seen)]
-        found, mean, common = row_ohm[seen], float(row_ohm[seen].mean()), float(covariance.mean())
-        own = np.diag(covariance) - 2 * covariance.mean(1) + common
-        # a spread below its own standard error cannot be told from that
-        least = np.sqrt(2 / (n - 1)) * float(own.mean())
-        spread = max(float(found.var(ddof=1) - own.mean()), least)
-        weight = spread / (spread + own)
-        shrunk = np.full(len(row_ohm), mean)  # the guess for rows that are not seen
-        shrunk[seen] = mean + weight * (found - mean)
-        self._row_error = np.full(len(row_ohm), np.sqrt(spread + common))
-        self._row_error[seen] = np.sqrt(np.maximum(weight * own + common, 0.0))
-        self._lines = LineResistances(
-            np.maximum(shrunk, 0.0),
-            self._lines.bl_lead_ohm,
-            self._lines.bl_segment_ohm,
-            max(segment, 0.0),
-        )
-
-    def _sensitivity(
-        self, half: list[Array], row_ohm: Array, segment: float, use: npt.NDArray[np.bool_]
-    ) -> tuple[Array, Array]:
-        """What the lower gate adds to every cell, and its derivatives by row_ohm and segment.
-
-        Both are centred within rows and weighted: (cells,) and (cells, rows + 1). A cell of small
-        conductance shows its transistor's resistance less well, because errors of 1/g grow as
-        1/g; mismatch of transistors is the same for all.
-        """
-        bl_lead, bl_segment = self._lines.bl_lead_ohm, self._lines.bl_segment_ohm
-
-        def added(rows_ohm: Array, sl_segment: float) -> Array:
-            lines = LineResistances(rows_ohm, bl_lead, bl_segment, sl_segment)
-            high, low = (np.maximum(conductances(t, lines, exact=True), 1e-9) for t in half)
-            difference: Array = 1 / low - 1 / high
-            return difference
-
-        now = added(row_ohm, segment)
-        by_row = added(row_ohm + 1.0, segment) - now
-        by_segment = (added(row_ohm, segment + 0.1) - now) / 0.1
-        g = np.maximum(self._together, _CONDUCTING)
-        weight = np.where(use, 1 / (MISMATCH_OHM**2 + (READ_ERROR / g) ** 2), 0.0)
-
-        def flat(values: Array) -> Array:
-            total = np.maximum(weight.sum(1, keepdims=True), 1e-300)  # 0 for rows not seen
-            mean = (values * weight).sum(1, keepdims=True) / total
-            centred: Array = (values - mean) * np.sqrt(weight)
-            return centred
-
-        rows, cols = now.shape
-        design = np.zeros((rows, cols, rows + 1))
-        design[np.arange(rows), :, np.arange(rows)] = flat(by_row)
-        design[:, :, rows] = flat(by_segment)
-        return flat(-now).ravel(), design.reshape(rows * cols, rows + 1)
+        found = line_fit.source_lines(halves, self._lines, self._seen)
+        self._row_error = found.error_ohm
+        self._lines = replace(self._lines, row_ohm=found.row_ohm, sl_segment_ohm=found.segment_ohm)
 
     def converters(self) -> None:
         """Step 5: ridge regression of zero-input currents on T, prior the datasheet's spread."""
@@ -429,25 +336,3 @@ class _Measurement:
                 f"switches of up to {lines.row_ohm.max():.4g} ohm (at most {most:.4g}), wires of "
                 f"up to {wires:.4g} ohm (at most {MOST_WIRE_OHM:.4g})"
             )
-
-
-def _fit_rows(halves: list[tuple[Array, Array]], use: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Steps that make the targets flat, and their covariance without the last one's.
-
-    (Z^T X) step = Z^T y, each half (y, X) with the X of the other as its instrument Z; the mean of
-    both. Noise of readings is a half's own, mismatch of transistors is the same in both: so the
-    residues are averaged before they are squared.
-    """
-    steps, left, information = [], [], []
-    for (target, design), (_, instrument) in (halves, halves[::-1]):
-        cross = instrument.T @ design
-        idle = np.diag(cross) == 0.0  # rows that are not seen stay where they are
-        cross[idle, idle] = 1.0
-        steps.append(np.linalg.solve(cross, instrument.T @ target))
-        left.append(target - design @ steps[-1])
-        information.append((cross + cross.T) / 2)
-    residue = np.mean(left, axis=0)
-    rows = int(use.any(1).sum())  # each has a mean and a resistance, all of them a segment
-    variance = float(residue @ residue) / max(1, int(use.sum()) - 2 * rows - 1)
-    covariance = np.linalg.inv(np.mean(information, axis=0)) * variance
-    return np.mean(steps, axis=0), covariance[:-1, :-1]

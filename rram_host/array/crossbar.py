@@ -28,6 +28,7 @@ from rram_host.array.write_verify import (
 from rram_host.board import readout
 from rram_host.board.core import BoardCore
 from rram_host.board.limits import array_of
+from rram_host.board.readout import CELL_RANGE
 from rram_host.board.sequencer import MAX_RESULTS
 from rram_host.errors import InputError
 
@@ -35,7 +36,6 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Progress = Callable[[int, int], None]
 
-CELL_RANGE = 2  # 20 uA: one cell of 110 uS at 0.1 V, with the amplifier's offset
 PRISTINE_SIEMENS = 1e-6
 MAX_AVERAGE = 10_000  # a minute and more of board time
 
@@ -211,7 +211,7 @@ class Crossbar:
                 progress(number + 1, len(steps))
         if progress:
             progress(len(steps), len(steps))
-        report = FormReport(g, pulses, todo, g > 1.5 * self.spec.conductance_max_siemens)
+        report = FormReport(g, pulses, todo, g > self.spec.shorted_siemens)
         self._log.formed(report)
         return report
 

@@ -123,7 +123,7 @@ class FormReport:
         measured_siemens: conductance after the last step.
         pulses: forming pulses given.
         unformed: cells that never formed.
-        shorted: cells above 1.5 times the chip's window.
+        shorted: cells above `BoardSpec.shorted_siemens`.
     """
 
     measured_siemens: Array

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from firmware_bridge.board_spec import BoardSpec
 from rram_host.errors import InputError
 
+CELL_RANGE = 2  # 20 uA: one cell of 110 uS at 0.1 V, with the amplifier's offset
 # A range is chosen so that the expected current fills at most this part of it.
 FILL = 0.9
 OFFSET_HEADROOM_V = 2e-3

@@ -17,8 +17,6 @@ from rram_host.session import Board
 
 Array = npt.NDArray[np.float64]
 
-STATES = ("uncalibrated", "board file", "calibrated")
-
 
 @dataclass(frozen=True)
 class CalibratePlan:
@@ -54,7 +52,7 @@ class CalibrateResult:
         calibration: now in use on the board, and in its passport.
         expected_a: products of random inputs with the conductances that calibrated reads give,
             (vectors, rows), amperes.
-        measured_a: by state (`STATES`), the same from the array.
+        measured_a: the same from the array: uncalibrated, board file, calibrated.
         floor_a: rms noise of one calibrated product, from pairs of equal ones: read noise and ADC.
     """
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.microcode import Op
 from rram_host.array.compensation import Compensation
-from rram_host.array.crossbar import CELL_RANGE, Crossbar
+from rram_host.array.crossbar import Crossbar
 from rram_host.array.pulses import ArrayProgram, set_train
 from rram_host.array.write_verify import WriteVerifySettings
 from rram_host.board.core import BoardCore
@@ -27,6 +27,7 @@ from rram_host.board.cost import (
     pulse_bound,
     vector_bound,
 )
+from rram_host.board.readout import CELL_RANGE
 from rram_host.errors import InputError
 
 Array = npt.NDArray[np.float64]

@@ -461,3 +461,39 @@ def test_a_stretch_that_configures_a_dac_does_so_every_time_it_runs():
             start(board, reset)
             start(board, power_down)
             assert [dac.config for dac in board.bench.dacs] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["scalar", "batched"])
+def test_a_stretch_that_ran_under_higher_limits_still_faults_under_lower_ones(batched):
+    """The limits are part of what a stretch is remembered by."""
+    board = EmulatedBoard("ideal", spec=small_spec(), batched=batched)
+    items = [
+        *[ins(Op.LINES, value=0), ins(Op.DAC, 2, ALL_CHIPS, 0x00FF), ins(Op.WAIT, value=100)],
+        *[ins(Op.DAC, 8, 1, 40000), ins(Op.WAIT, value=100), END],
+    ]
+    for _ in range(3):
+        unlock(board)
+        start(board, items)
+        assert register(board, "FAULT_CODE") == 0
+    unlock(board, 1000)
+    start(board, items)
+    assert (register(board, "FAULT_CODE"), register(board, "FAULT_PC")) == (2, 3)
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["scalar", "batched"])
+def test_a_stretch_that_ran_long_after_a_reset_still_faults_right_after_one(batched):
+    """How long ago things happened is part of what a stretch is remembered by."""
+    board = EmulatedBoard("ideal", spec=small_spec(), batched=batched)
+    unlock(board)
+    reset, rest = ins(Op.DAC, 5, ALL_CHIPS, 0xA), ins(Op.WAIT, value=30_000)
+    stretch = [
+        *[ins(Op.LINES, value=0), ins(Op.WAIT, value=100), ins(Op.WAIT, value=100)],
+        *[ins(Op.DAC, 2, ALL_CHIPS, 0x00FF), ins(Op.WAIT, value=100), END],
+    ]
+    for _ in range(3):
+        start(board, [reset, rest, END])
+        start(board, stretch)
+        assert register(board, "FAULT_CODE") == 0
+    start(board, [reset, END])
+    start(board, stretch)
+    assert (register(board, "FAULT_CODE"), register(board, "FAULT_PC")) == (10, 3)

@@ -10,7 +10,6 @@ from rram_host.board.diagnosis.findings import Log, listed
 from rram_host.board.diagnosis.probe import COARSE, Array, Mask, Probe, Setting
 from rram_host.units import microsiemens
 
-SHORT_FACTOR = 1.5  # of the highest conductance that the window allows
 PRISTINE_SIEMENS = 1e-6
 _MOVE_SIEMENS = 10e-6  # a SET after a RESET moves a good cell by 50 uS and more
 _FAR_SIEMENS = 5e-6  # rms between a column and another one's map, far above programming errors
@@ -72,7 +71,7 @@ def check_cells(probe: Probe, log: Log, siemens: Array, good: Mask) -> tuple[Mas
     Returns:
         Cells that are shorted, and cells that are formed, both (rows, cols).
     """
-    limit = SHORT_FACTOR * probe.spec.conductance_max_siemens
+    limit = probe.spec.shorted_siemens
     shorted = good[:, None] & (siemens > limit)
     pristine = good[:, None] & (siemens < PRISTINE_SIEMENS)
     live = siemens[good]
