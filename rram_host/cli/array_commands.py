@@ -14,18 +14,15 @@ import numpy as np
 from rram_host.array.write_verify import ProgramReport, WriteVerifySettings
 from rram_host.cli.common import (
     BarObserver,
-    board_option,
     emit,
-    json_option,
     left_out_cells,
     load_array,
+    on_a_board,
     out_option,
-    passport_option,
     progress_bar,
     run_folder,
     say,
     say_left_out,
-    spec_option,
 )
 from rram_host.experiments import multiply
 from rram_host.experiments.steps import Steps
@@ -40,10 +37,7 @@ REQUIRED_SHARE = 0.99
 
 
 @click.command()
-@board_option
-@spec_option
-@passport_option
-@json_option
+@on_a_board
 def info(board: str, spec: str, passport: Path | None, as_json: bool) -> None:
     """Say who is there: identity, contract, geometry, limits; then check the converters.
 
@@ -63,10 +57,7 @@ def info(board: str, spec: str, passport: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@board_option
-@spec_option
-@passport_option
-@json_option
+@on_a_board
 @out_option
 @click.option("--average", default=4, show_default=True, help="Reads averaged per cell.")
 def read(
@@ -150,10 +141,7 @@ _max_pulses = click.option(
 
 @click.command()
 @click.argument("targets", type=_FILE)
-@board_option
-@spec_option
-@passport_option
-@json_option
+@on_a_board
 @out_option
 @_max_pulses
 @click.option(
@@ -221,10 +209,7 @@ def program(
 @click.command()
 @click.argument("weights", type=_FILE)
 @click.argument("inputs", type=_FILE)
-@board_option
-@spec_option
-@passport_option
-@json_option
+@on_a_board
 @out_option
 @_max_pulses
 @click.option(

@@ -11,15 +11,12 @@ import numpy as np
 from rram_host.array.calibrate import CalibrationPlan
 from rram_host.cli.common import (
     BarObserver,
-    board_option,
     emit,
-    json_option,
+    on_a_board,
     out_option,
-    passport_option,
     run_folder,
     say,
     seed_option,
-    spec_option,
 )
 from rram_host.experiments import calibrate as job
 from rram_host.experiments.steps import Steps
@@ -28,10 +25,7 @@ from rram_host.session import open_board
 
 
 @click.command()
-@board_option
-@spec_option
-@passport_option
-@json_option
+@on_a_board
 @out_option
 @seed_option
 @click.option(
@@ -52,7 +46,7 @@ def calibrate(
 ) -> None:
     """Measure offsets, gains of ranges and line resistances, and show what that is worth.
 
-    Only reads, so that stored conductances stay; but cells must conduct (formed and programmed;
+    Only reads, so that stored conductances stay; but cells must conduct and differ (programmed;
     or --prepare, which programs random ones). With --passport the calibration is written there,
     and every later command with that passport uses it.
 

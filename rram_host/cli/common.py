@@ -102,6 +102,13 @@ def passport_option(function: Function) -> Function:
     )(function)
 
 
+def on_a_board(function: Function) -> Function:
+    """--board, --spec, --passport, --json: what every job on a board takes, in this order."""
+    for option in (json_option, passport_option, spec_option, board_option):
+        function = option(function)
+    return function
+
+
 def left_out_cells(board: Board) -> list[dict[str, Any]]:
     """Cells that the last programming left out because of the passport, as JSON tells of them."""
     return [

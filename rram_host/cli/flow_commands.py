@@ -14,11 +14,11 @@ from rich.table import Table
 from rram_host.cli.common import (
     DEFAULT_BOARD,
     BarObserver,
-    board_option,
     emit,
     json_option,
     left_out_cells,
     need_torch,
+    on_a_board,
     out_option,
     passport_option,
     progress_bar,
@@ -26,7 +26,6 @@ from rram_host.cli.common import (
     say,
     say_left_out,
     seed_option,
-    spec_option,
 )
 from rram_host.errors import InputError
 
@@ -81,10 +80,7 @@ def _require(failed: int, cells: int) -> None:
 
 
 @click.command()
-@board_option
-@spec_option
-@passport_option
-@json_option
+@on_a_board
 @out_option
 @click.option("--model", default="phi4_L4", show_default=True, help="A shipped flow, or a file.")
 @click.option("-n", "n", default=32_768, show_default=True, help="Configurations to draw.")
@@ -126,10 +122,7 @@ def demo(
 
 
 @click.command()
-@board_option
-@spec_option
-@passport_option
-@json_option
+@on_a_board
 @out_option
 @click.option("--model", default="phi4_L4", show_default=True, help="A shipped flow, or a file.")
 @click.option("-n", "n", default=32_768, show_default=True, help="Configurations to draw.")

@@ -9,25 +9,19 @@ import numpy as np
 
 from rram_host.board.diagnosis import Diagnosis
 from rram_host.cli.common import (
-    board_option,
     emit,
-    json_option,
     load_array,
+    on_a_board,
     out_option,
-    passport_option,
     run_folder,
     say,
-    spec_option,
 )
 from rram_host.session import open_board
 from rram_host.units import seconds
 
 
 @click.command()
-@board_option
-@spec_option
-@passport_option
-@json_option
+@on_a_board
 @out_option
 @click.option(
     "--map",
