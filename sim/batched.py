@@ -12,17 +12,16 @@ import numpy.typing as npt
 from firmware_bridge import microcode
 from firmware_bridge.chips import dac80508
 from firmware_bridge.microcode import Instruction, Op
+from sim import kernels
 from sim.batched_pulses import PulseBatch
 from sim.bench import Bench
 from sim.clock import Clock
 from sim.loop_batch import LoopBatch
 from sim.sequencer import RESET_CYCLES, UPDATE_CYCLES, ProgramFault, Run, Sequencer, is_latch
 from sim.straight import MOST_OUTCOMES, Stretch, outcome, put_in_place, starting_point, stretches
-from sim.wiring import LINEAR_V
 
 Codes = npt.NDArray[np.uint16]
 
-_FOLD = 64
 _KEPT_PROGRAMS = 64
 
 
@@ -35,6 +34,7 @@ class BatchedSequencer(Sequencer):
     def __init__(self, bench: Bench, clock: Clock) -> None:
         super().__init__(bench, clock)
         self._stretches: dict[int, tuple[list[Instruction | None], dict[int, Stretch]]] = {}
+        self._batches: dict[int, tuple[list[Instruction | None], dict[int, LoopBatch | None]]] = {}
         self._horizon = max(RESET_CYCLES, *self._read_cycles)
 
     def _remembered(self, program: list[Instruction | None], index: int, run: Run) -> bool:
@@ -78,26 +78,41 @@ class BatchedSequencer(Sequencer):
     def _loop(
         self, program: list[Instruction | None], index: int, stack: list[list[int]], run: Run
     ) -> int:
-        item = program[index]
-        body: list[Instruction] = []
-        place = index + 1
-        # A loop without loops in it may be a batch; anything else is left to the reference.
-        while place < len(program):
-            inner = program[place]
-            if inner is None or not self._batchable(inner):
-                return super()._loop(program, index, stack, run)
-            if inner.op is Op.NEXT:
-                break
-            body.append(inner)
-            place += 1
-        if item is None or len(stack) >= microcode.MAX_LOOP_DEPTH:
+        batch = self._batch(program, index)
+        if batch is None or len(stack) >= microcode.MAX_LOOP_DEPTH:
             return super()._loop(program, index, stack, run)
         if not stack:
             self._let_time_pass()
-        closing = program[place]
-        if closing is None or not self._run_batch(body, item, closing, run):
+        if not batch.plan(run):
             return super()._loop(program, index, stack, run)
-        return place + 1
+        batch.commit()
+        return batch.end
+
+    def _batch(self, program: list[Instruction | None], index: int) -> LoopBatch | None:
+        """The loop at `index` as a batch, sorted out once; None where it is none."""
+        kept = self._batches.get(id(program))
+        if kept is None or kept[0] is not program:
+            if len(self._batches) > _KEPT_PROGRAMS:
+                self._batches.clear()
+            kept = self._batches[id(program)] = (program, {})
+        if index not in kept[1]:
+            kept[1][index] = self._new_batch(program, index)
+        return kept[1][index]
+
+    def _new_batch(self, program: list[Instruction | None], index: int) -> LoopBatch | None:
+        head = program[index]
+        body: list[Instruction] = []
+        for place in range(index + 1, len(program)):
+            item = program[place]
+            # A loop without loops in it may be a batch; anything else is left to the reference.
+            if head is None or item is None or not self._batchable(item):
+                return None
+            if item.op is Op.NEXT:
+                pulses = any(inner.op is Op.PULSE for inner in body)
+                kind: type[LoopBatch] = PulseBatch if pulses else ReadBatch
+                return kind(self, body, head, item, place + 1)
+            body.append(item)
+        return None
 
     def _dac(self, item: Instruction, run: Run) -> None:
         """The two writes that programs are full of, without their frames: a code, and the latch.
@@ -143,18 +158,6 @@ class BatchedSequencer(Sequencer):
             return latch or item.addr >= dac80508.DAC0
         return False
 
-    def _run_batch(
-        self, body: list[Instruction], head: Instruction, tail: Instruction, run: Run
-    ) -> bool:
-        """Run a whole loop at once. False, with nothing changed, where the reference must do it."""
-        pulses = any(item.op is Op.PULSE for item in body)
-        kind: type[LoopBatch] = PulseBatch if pulses else ReadBatch
-        batch = kind(self, body, head, tail, run)
-        if not batch.plan():
-            return False
-        batch.commit()
-        return True
-
 
 class ReadBatch(LoopBatch):
     """A loop of reads.
@@ -166,41 +169,55 @@ class ReadBatch(LoopBatch):
 
     def prepare(self) -> None:
         """Which lines are written, in which order, and what is converted."""
-        body = self.body
+        body, spec = self.body, self.bench.spec
         self.selects = [item.value for item in body if item.op is Op.CONV]
         self.writes = [item for item in body if item.addr >= dac80508.DAC0]
         self.latches = [item for item in body if is_latch(item)]
         # line of every code written, in the order of writing
         self.written = [line for item in self.writes for line in self._lines(item)]
         self.lines = list(dict.fromkeys(self.written))
-        # groups of conversions at the same voltages: (codes (count, lines), selects)
-        self.reads: list[tuple[Codes, list[int]]] = []
         self.table: Codes | None = None
-        self.written_codes: list[tuple[int, int]] = []
-        self.shown_codes: list[Codes] = []
-        self.largest_v = 0.0
+        self.places = [divmod(line, dac80508.N_CHANNELS) for line in self.lines]
+        self.line_array = np.array(self.lines, dtype=np.int64)
+        self.is_bl = self.bench.is_bl[self.line_array]
+        still = self.bench.bl_channels
+        self.still_lines = still[~np.isin(still, self.line_array)] if self.latches else still
+        self.moments = [(item.op is Op.CONV, is_latch(item), item.cycles) for item in body]
+        self.n_results = len(self.selects) * self.count * spec.adcs
+        every_chip = (1 << len(self.bench.dacs)) - 1
+        self.usual = (
+            bool(self.selects)
+            and all(select < spec.selects for select in self.selects)
+            and all(item.mask & every_chip == every_chip for item in self.latches)
+            and set(self.lines).isdisjoint(self.bench.wl_channels.tolist())
+        )
+        self.first_element = self._first_element()
+        from_table = [item for item in self.writes if item.op is Op.DACT]
+        reach = [item.value + len(self.seq._chips(item.mask)) for item in from_table]
+        self.reach = (self.count - 1) * self.stride + max(reach) if reach else -(1 << 62)
 
     def _lines(self, item: Instruction) -> list[int]:
         channel = item.addr - dac80508.DAC0
         return [chip * dac80508.N_CHANNELS + channel for chip in self.seq._chips(item.mask)]
 
-    def plan(self) -> bool:
+    def plan(self, run: Run) -> bool:
         """Lay out every iteration; False where the reference has to run it."""
-        spec, run, seq, bench = self.bench.spec, self.run, self.seq, self.bench
-        n_results = len(self.selects) * self.count * spec.adcs
-        every_chip = (1 << len(bench.dacs)) - 1
+        self.run = run
+        # groups of conversions at the same voltages: (codes (count, lines), selects)
+        self.reads: list[tuple[Codes, list[int]]] = []
+        self.written_codes: list[tuple[int, int]] = []
+        self.shown_codes: list[Codes] = []
+        self.largest_v = 0.0
+        seq, bench = self.seq, self.bench
         if (
-            not self.selects
-            or run.n_results + n_results > run.max_results
-            or any(select >= spec.selects for select in self.selects)
+            not self.usual
+            or run.n_results + self.n_results > run.max_results
+            or run.pointer + self.reach > run.table.size
             or any(dac.sync & 0xFF != dac80508.SYNC_ALL or dac.config for dac in bench.dacs)
-            or any(item.mask & every_chip != every_chip for item in self.latches)
-            or not set(self.lines).isdisjoint(bench.wl_channels.tolist())
             or (bench.enable and not bench.only_reads())
             or (bool(self.writes) and seq.in_reset())
             or not self._latch_moves_only_own_lines()
             or not self._timing_holds()
-            or not self._table_holds(seq)
         ):
             return False
         self._layout()
@@ -210,9 +227,15 @@ class ReadBatch(LoopBatch):
         """No line that the loop does not write waits behind the latch, and no limit was lowered."""
         if not self.latches:
             return True
-        full, active = self.bench.full_scales_v(), self.bench.active_codes()
-        buffer = np.array([code for dac in self.bench.dacs for code in dac.buffer])
-        waiting = set(np.flatnonzero(buffer != active).tolist())
+        dacs, full = self.bench.dacs, self.bench.full_scales_v()
+        moved = [d for d in range(len(dacs)) if dacs[d].buffer != dacs[d].active]
+        waiting = {
+            d * dac80508.N_CHANNELS + channel
+            for d in moved
+            for channel, code in enumerate(dacs[d].buffer)
+            if code != dacs[d].active[channel]
+        }
+        buffer = np.array([dac.buffer for dac in dacs]).ravel()
         within = buffer * full <= self.run.limits[: buffer.size] * 5.0
         return waiting <= set(self.lines) and bool(within.all())
 
@@ -222,23 +245,17 @@ class ReadBatch(LoopBatch):
         last, now = seq.last_update, seq.clock.cycles + self.head_cycles
         checked = min(self.count, 2)
         for _ in range(checked):
-            for item in self.body:
-                if item.op is Op.CONV and not seq.may_convert(now, last):
+            for converts, latches, cycles in self.moments:
+                if converts and not seq.may_convert(now, last):
                     return False
-                now += item.cycles
-                if is_latch(item):
+                now += cycles
+                if latches:
                     if now - last < UPDATE_CYCLES:
                         return False
                     last = now
             now += microcode.CYCLES_STEP
         self.last_update = last + (self.count - checked) * self.cycles * bool(self.latches)
         return True
-
-    def _table_holds(self, seq: Sequencer) -> bool:
-        last = self.run.pointer + (self.count - 1) * self.stride
-        from_table = [item for item in self.writes if item.op is Op.DACT]
-        reach = [last + item.value + len(seq._chips(item.mask)) for item in from_table]
-        return max(reach, default=0) <= self.run.table.size
 
     # ---- layout -----------------------------------------------------------------------------
 
@@ -265,10 +282,24 @@ class ReadBatch(LoopBatch):
         self.end_buffer, self.end_active = ends_b[-1], ends_a[-1]
 
     def _rows_of_table(self) -> Codes | None:
-        """The table itself as codes (count, lines), where the body is the usual one.
+        """The table itself as codes (count, lines), where the body allows it."""
+        if self.first_element is None:
+            return None
+        table, step = self.run.table, self.run.table.itemsize
+        return np.ndarray(
+            (self.count, len(self.lines)),
+            table.dtype,
+            table,
+            (self.run.pointer + self.first_element) * table.strides[0],
+            (self.stride * step, step),
+        )
 
-        Usual: every line is written from the table once, then all are latched, then converted,
-        and a pass takes its codes from one stretch of the table, stretch behind stretch.
+    def _first_element(self) -> int | None:
+        """Table element, from the pointer, where the codes of an iteration lie as `lines` do.
+
+        Such is the body of every usual program: each line is written from the table once, then all
+        are latched, then converted, and an iteration takes its codes from one stretch of the
+        table, stretch behind stretch. None where it is not.
         """
         order = [
             1 if is_latch(item) else 0 if item.addr >= dac80508.DAC0 else 2
@@ -283,16 +314,7 @@ class ReadBatch(LoopBatch):
             if item.op is not Op.DACT or item.value != expected:
                 return None
             expected += len(self._lines(item))
-        if not self.writes or not self.lines or self.stride < len(self.lines):
-            return None
-        start = self.run.pointer + place
-        step = self.run.table.itemsize
-        return np.lib.stride_tricks.as_strided(
-            self.run.table[start:],
-            shape=(self.count, len(self.lines)),
-            strides=(self.stride * step, step),
-            writeable=False,
-        )
+        return place if self.lines and self.stride >= len(self.lines) else None
 
     def _pass(self, start_b: Codes, start_a: Codes, record: bool) -> tuple[Codes, Codes]:
         """One execution of the body for all iterations from given start states."""
@@ -323,36 +345,25 @@ class ReadBatch(LoopBatch):
         full, limit = self.bench.full_scales_v(), self.run.limits * 5.0
         if self.table is None:
             return all(code * full[line] <= limit[line] for line, code in self.written_codes)
-        lines = np.array(self.lines)
-        most = int(self.table.max(initial=0)) * full[lines]
-        if (most <= limit[lines]).all():
-            return True
-        return bool((_over_loop(np.maximum, self.table) * full[lines] <= limit[lines]).all())
+        self.ends = kernels.extremes(self.table)
+        lines = self.line_array
+        return bool((self.ends[1] * full[lines] <= limit[lines]).all())
 
     def _gentle(self) -> bool:
         """Bit lines stay near the virtual ground, so that nothing is stressed; how near."""
         bench = self.bench
-        bias_v, lines = bench.spec.tia_bias_v, np.array(self.lines, dtype=np.int64)
-        shown = [self.table] if self.table is not None else self.shown_codes
-        still = bench.bl_channels
-        if shown:
-            moving = np.zeros(bench.is_bl.size, dtype=bool)
-            moving[lines] = True
-            still = still[~moving[still]]
-        rest_v = bench.line_law(still, bias_v).volts(bench.active_codes()[still])
-        self.largest_v = float(np.abs(rest_v).max(initial=0.0))
-        law = bench.line_law(lines, bias_v)
-        for codes in shown if lines.size else ():
-            # the transfer curve is monotonic: the ends of all codes bound it for every line
-            ends = np.array([[codes.min()], [codes.max()]])
-            away = np.abs(law.volts(ends))[:, bench.is_bl[lines]]
-            if away.max(initial=0.0) >= LINEAR_V:  # then line by line
-                ends = np.stack([_over_loop(np.minimum, codes), _over_loop(np.maximum, codes)])
-                away = np.abs(law.volts(ends))[:, bench.is_bl[lines]]
+        bias_v, lines, still = bench.spec.tia_bias_v, self.line_array, self.still_lines
+        if still.size:
+            rest_v = bench.line_law(still, bias_v).volts(bench.active_codes()[still])
+            self.largest_v = float(np.abs(rest_v).max())
+        # the transfer curve is monotonic: the ends of a line's codes bound its voltage
+        ends = [self.ends] if self.table is not None else map(kernels.extremes, self.shown_codes)
+        for codes in ends if lines.size else ():
+            away = np.abs(bench.line_law(lines, bias_v).volts(codes))[:, self.is_bl]
             self.largest_v = max(self.largest_v, float(away.max(initial=0.0)))
-        if not bench.enable or not bench.conducts(bench.wl_volts()):
+        if bench.reads_gently(self.largest_v):
             return True
-        return bench.reads_gently(self.largest_v)
+        return not bench.enable or not bench.conducts(bench.wl_volts())
 
     def commit(self) -> None:
         """Convert, write results in program order, and leave the state of the last iteration."""
@@ -363,25 +374,10 @@ class ReadBatch(LoopBatch):
         ]
         self.run.push(words[0] if len(words) == 1 else np.concatenate(words, axis=1))
         self.run.pointer += self.count * self.stride
-        marks = [item.value for item in self.body if item.op is Op.MARK]
-        self.run.mark = marks[-1] if marks else self.run.mark
-        for column, line in enumerate(self.lines):
-            chip, channel = divmod(line, dac80508.N_CHANNELS)
-            bench.dacs[chip].buffer[channel] = int(self.end_buffer[column])
-            bench.dacs[chip].active[channel] = int(self.end_active[column])
+        self.run.mark = self.run.mark if self.mark is None else self.mark
+        ends = zip(self.places, self.end_buffer.tolist(), self.end_active.tolist(), strict=True)
+        for (chip, channel), behind, shown in ends:
+            bench.dacs[chip].buffer[channel] = behind
+            bench.dacs[chip].active[channel] = shown
         seq.clock.advance(self.head_cycles + self.count * self.cycles)
         seq.last_update = self.last_update
-
-
-def _over_loop(extreme: np.ufunc, codes: Codes) -> Codes:
-    """Lowest or highest code of every line, (lines,), from codes (count, lines).
-
-    A row is short, and numpy reduces by rows: folded, a row is long.
-    """
-    count, lines = codes.shape
-    whole = count - count % _FOLD
-    if whole > _FOLD:
-        folded = extreme.reduce(codes[:whole].reshape(-1, _FOLD * lines)).reshape(_FOLD, lines)
-        codes = np.concatenate([folded, codes[whole:]])
-    result: Codes = extreme.reduce(codes)
-    return result

@@ -17,7 +17,7 @@ from firmware_bridge import microcode
 from firmware_bridge.chips import dac80508
 from firmware_bridge.microcode import Op
 from sim.loop_batch import LoopBatch
-from sim.sequencer import UPDATE_CYCLES, is_latch, stressed_s
+from sim.sequencer import UPDATE_CYCLES, Run, is_latch, stressed_s
 
 Codes = npt.NDArray[np.uint16]
 
@@ -28,32 +28,36 @@ class PulseBatch(LoopBatch):
     """A loop of pulses: writes to lines, then the latch, then one PULSE; WAIT and MARK anywhere."""
 
     def prepare(self) -> None:
-        """Nothing is known yet of the lines."""
+        """Where every code comes from, and where it goes."""
         self.lines: list[int] = []  # of every code written, in the order of writing
         self.offsets: list[int] = []  # in the table, -1 for a code of the program
         self.fixed: list[int] = []  # codes of the program
-
-    def plan(self) -> bool:
-        """Check every iteration; False, with nothing changed, where the reference has to run it."""
-        bench, seq = self.bench, self.seq
         acting = [item for item in self.body if item.op not in (Op.WAIT, Op.MARK)]
         kinds = [2 if item.op is Op.PULSE else int(is_latch(item)) for item in acting]
-        if kinds != [0] * (len(acting) - 2) + [1, 2]:
-            return False
         self.writes = acting[:-2]
-        every_chip = (1 << len(bench.dacs)) - 1
-        self.latch, self.pulse = acting[-2:]
+        every_chip = (1 << len(self.bench.dacs)) - 1
+        self.usual = (
+            kinds == [0] * (len(acting) - 2) + [1, 2]
+            and all(item.addr >= dac80508.DAC0 for item in self.writes)
+            and acting[-2].mask & every_chip == every_chip
+        )
+        if self.usual:
+            self.latch, self.pulse = acting[-2:]
+            self._place()
+
+    def plan(self, run: Run) -> bool:
+        """Check every iteration; False, with nothing changed, where the reference has to run it."""
+        self.run = run
+        bench, seq = self.bench, self.seq
         if (
-            bench.enable
-            or any(item.addr < dac80508.DAC0 for item in self.writes)
+            not self.usual
+            or bench.enable
             or not (bench.latched and bench.oe)
-            or self.latch.mask & every_chip != every_chip
             or any(dac.sync & 0xFF != dac80508.SYNC_ALL or dac.config for dac in bench.dacs)
             or seq.in_reset()
             or not self._timing_holds()
         ):
             return False
-        self._place()
         return self._table_holds() and self._within_limits()
 
     def _timing_holds(self) -> bool:
@@ -145,8 +149,7 @@ class PulseBatch(LoopBatch):
             dac.buffer[:], dac.active[:] = mine, mine
         run.pulses += self.count
         run.pointer += self.count * self.stride
-        marks = [item.value for item in self.body if item.op is Op.MARK]
-        run.mark = marks[-1] if marks else run.mark
+        run.mark = run.mark if self.mark is None else self.mark
         seq.clock.advance(self.head_cycles + self.count * self.cycles)
         after_latch = self.body[self.body.index(self.latch) + 1 :]
         passed = sum(item.cycles for item in after_latch) + microcode.CYCLES_STEP

@@ -8,13 +8,14 @@ reference; `read_plan` folds the same into one matrix for a batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import ads8324, opa4322
+from sim import kernels
 from sim.array.network import EffectiveMatrix, Wires
 from sim.array.nonlinear import Stacks, element_siemens, solve
 from sim.chips.ads8324 import BOW_PEAK, Ads8324
@@ -77,6 +78,24 @@ class PlanShape:
     law: OutputLaw
 
 
+@dataclass(frozen=True)
+class PlanScale:
+    """From amperes to ADC LSB, for the outputs of a plan, in a range and for cells as they are.
+
+    Attributes:
+        per_a, offset: LSB of a current, and of no current, (outputs,).
+        spread: noise variance of every line and output, LSB^2 / V^2, (lines, outputs).
+        held_a: currents with all bit lines at the virtual ground, (rows,).
+        room_a: current that bit lines may add before an amplifier reaches a clamp, (rows,).
+    """
+
+    per_a: Array
+    offset: Array
+    spread: Array
+    held_a: Array
+    room_a: Array
+
+
 class Bench(Wiring):
     """The board's parts with its amplifiers and converters.
 
@@ -95,8 +114,19 @@ class Bench(Wiring):
         """Take in what faults have changed."""
         super().rewired()
         self._networks: dict[bytes, EffectiveMatrix] = {}
-        self._seen: tuple[object, LinearRead | None] = (None, None)
+        self._still: tuple[object, LinearRead] | None = None  # as is, without slow noise
+        self._seen: tuple[int, LinearRead] | None = None  # with it
         self._shapes: dict[object, PlanShape] = {}
+        self._clamps: tuple[Array, Array] | None = None
+        self._scaled: tuple[object, PlanScale] | None = None
+
+    def forget(self) -> None:
+        """Find everything about the array anew, as a board would that has just been opened.
+
+        Matrices that have followed cell after cell are rounded otherwise than fresh ones.
+        """
+        self._networks.clear()
+        self.cells.version += 1  # all else that is remembered goes by it
 
     def _converted_rows(self, select: int) -> Rows:
         """Row that each ADC sees at a multiplexer input, -1 for none; (adcs,)."""
@@ -113,15 +143,17 @@ class Bench(Wiring):
     def linear_read(self, wl_v: Array) -> LinearRead:
         """Effective matrices for the present gates and switches."""
         inputs = self.sl_inputs()
-        state = (self.cells.version, self.noise.version, self.enable)
-        key = (*state, wl_v.tobytes(), inputs.tobytes())
-        known, read = self._seen
-        if read is None or known != key:
-            read = self._linear_read(wl_v, inputs)
-            self._seen = key, read
-        return read
+        key = (self.cells.version, self.enable, wl_v.tobytes(), inputs.tobytes())
+        if self._still is None or self._still[0] != key:
+            self._still = key, self._without_noise(wl_v, inputs)
+            self._seen = None
+        if self._seen is None or self._seen[0] != self.noise.version:
+            still = self._still[1]
+            read = replace(still, t_bl=still.t_bl * self.noise.factor)
+            self._seen = self.noise.version, read
+        return self._seen[1]
 
-    def _linear_read(self, wl_v: Array, inputs: Rows) -> LinearRead:
+    def _without_noise(self, wl_v: Array, inputs: Rows) -> LinearRead:
         spec, cells = self.spec, self.cells
         source = self.source_volts()
         held = ~np.isnan(source)
@@ -131,7 +163,7 @@ class Bench(Wiring):
         # dG'/dG = (G'/G)^2 for a channel in series, and T/G' on the way to the amplifier
         sigma = cells.read_sigma() * gated * np.abs(t_bl) / cells.g**2
         return LinearRead(
-            t_bl=t_bl * self.noise.factor,
+            t_bl=t_bl,
             t_sl=network.t_sl,
             source_v=np.where(held, source - spec.tia_bias_v, 0.0),
             amplified=held & (inputs == spec.sl_tia),
@@ -161,6 +193,11 @@ class Bench(Wiring):
 
     def _clamps_v(self) -> tuple[Array, Array]:
         """Output of every amplifier above the bias at its clamps, (rows,)."""
+        if self._clamps is None:
+            self._clamps = self._new_clamps_v()
+        return self._clamps
+
+    def _new_clamps_v(self) -> tuple[Array, Array]:
         s = self.spec
         high = np.full(s.rows, s.tia_supply_v - opa4322.HEADROOM_V - s.tia_bias_v)
         low = np.full(s.rows, opa4322.HEADROOM_V - s.tia_bias_v)
@@ -280,17 +317,18 @@ class Bench(Wiring):
             largest_v: largest distance of a bit line from the virtual ground.
         """
         read, at = self.linear_read(self.wl_volts()), self._shape(tuple(channels), tuple(selects))
-        lsb_v = ads8324.lsb_v(self.spec.adc_reference_v)
-        carried = at.real & read.amplified[at.rows]
-        per_a = np.where(carried, -self._feedback_ohm()[at.rows] / lsb_v, 0.0)
-
-        law = self.line_law(self.bl_channels, self.spec.tia_bias_v)
-        rest_v = law.volts(self.active_codes()[self.bl_channels])
-        rest_v[at.moving] = 0.0
-        at_rest = read.t_bl @ rest_v + read.t_sl @ read.source_v
-        offset = (self.tia_offset_v / lsb_v)[at.rows]
-        weights = read.t_bl[at.rows].T * per_a  # (cols, outputs)
-        spread = np.where(at.alive, (read.sigma[at.rows].T * per_a) ** 2, 0.0)
+        scale = self._scale(read, at)
+        per_a, offset = scale.per_a, scale.offset
+        weights = kernels.fold(read.t_bl, at.rows, at.columns, at.driven, per_a)
+        at_rest, rest_v = scale.held_a, np.zeros(self.spec.cols)
+        base_spread = np.zeros(at.rows.size)
+        if not at.moving.all():
+            law = self.line_law(self.bl_channels, self.spec.tia_bias_v)
+            rest_v = law.volts(self.active_codes()[self.bl_channels])
+            rest_v[at.moving] = 0.0
+            at_rest = at_rest + read.t_bl @ rest_v
+            sigma = np.where(at.alive, read.sigma[at.rows].T * per_a, 0.0)  # (cols, outputs)
+            base_spread = rest_v**2 @ sigma**2
 
         def saturate(volts: Array) -> Array:
             dv = np.tile(rest_v, (len(volts), 1))
@@ -301,13 +339,13 @@ class Bench(Wiring):
 
         return ReadPlan(
             lines=self.line_law(at.channels, self.spec.tia_bias_v),
-            weights=np.where(at.driven[:, None], weights[at.columns], 0.0),
+            weights=weights,
             base=np.where(at.real, at_rest[at.rows] * per_a + offset, 0.0),
-            spread=np.where(at.driven[:, None], spread[at.columns], 0.0),
-            base_spread=(rest_v**2) @ spread,
+            spread=scale.spread,
+            base_spread=base_spread,
             law=at.law,
             seed=self.seed,
-            saturate=saturate if self._may_clamp(read, largest_v) else None,
+            saturate=saturate if self._may_clamp(read, scale, largest_v) else None,
             scratch=self._scratch,
             covers_all=bool(at.covered[read.amplified].all()),
         )
@@ -339,11 +377,31 @@ class Bench(Wiring):
             law=self._output_law(rows, adcs),
         )
 
-    def _may_clamp(self, read: LinearRead, largest_v: float) -> bool:
+    def _scale(self, read: LinearRead, at: PlanShape) -> PlanScale:
+        """What does not change with the slow noise of the cells, kept until something else does."""
+        key = (id(at), self.tia_range, self._still and self._still[0])
+        if self._scaled is None or self._scaled[0] != key:
+            self._scaled = key, self._new_scale(read, at)
+        return self._scaled[1]
+
+    def _new_scale(self, read: LinearRead, at: PlanShape) -> PlanScale:
+        lsb_v, feedback = ads8324.lsb_v(self.spec.adc_reference_v), self._feedback_ohm()
+        carried = at.real & read.amplified[at.rows]
+        per_a = np.where(carried, -feedback[at.rows] / lsb_v, 0.0)
+        noise = kernels.fold(read.sigma, at.rows, at.columns, at.driven, per_a * at.alive)
+        held_a = read.t_sl @ read.source_v
         low, high = self._clamps_v()
-        most = np.abs(read.t_bl).sum(1) * largest_v + np.abs(read.t_sl @ read.source_v)
-        reach = most * self._feedback_ohm() + np.abs(self.tia_offset_v)
-        return bool((reach >= np.minimum(-low, high))[read.amplified].any())
+        room_a = (np.minimum(-low, high) - np.abs(self.tia_offset_v)) / feedback - np.abs(held_a)
+        return PlanScale(
+            per_a=per_a,
+            offset=(self.tia_offset_v / lsb_v)[at.rows],
+            spread=np.square(noise),
+            held_a=held_a,
+            room_a=np.where(read.amplified, room_a, np.inf),
+        )
+
+    def _may_clamp(self, read: LinearRead, scale: PlanScale, largest_v: float) -> bool:
+        return bool((largest_v * kernels.row_sums(read.t_bl) >= scale.room_a).any())
 
     def _output_law(self, rows: Rows, adcs: Rows) -> OutputLaw:
         lsb = ads8324.lsb_v(self.spec.adc_reference_v)

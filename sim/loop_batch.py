@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from firmware_bridge.microcode import Instruction
+from firmware_bridge.microcode import Instruction, Op
 from sim.sequencer import Run, Sequencer
 
 
 class LoopBatch:
-    """All iterations of one loop, to be evaluated at once.
+    """All iterations of one loop, to be evaluated at once, as often as the loop is run.
 
     Args:
         seq: the interpreter.
         body: what the loop repeats.
         head: the LOOP.
         tail: the NEXT.
-        run: the run of the program.
+        end: index in the program of what comes behind.
     """
+
+    run: Run
 
     def __init__(
         self,
@@ -23,21 +25,23 @@ class LoopBatch:
         body: list[Instruction],
         head: Instruction,
         tail: Instruction,
-        run: Run,
+        end: int,
     ) -> None:
-        self.seq, self.bench, self.run = seq, seq.bench, run
+        self.seq, self.bench, self.end = seq, seq.bench, end
         self.body, self.count, self.stride = body, head.value, tail.value
         self.head_cycles = head.cycles
         self.cycles = sum(item.cycles for item in body) + tail.cycles
+        marks = [item.value for item in body if item.op is Op.MARK]
+        self.mark = marks[-1] if marks else None
         self.prepare()
 
     def prepare(self) -> None:
-        """Sort out the body; changes nothing outside."""
+        """Sort out the body."""
 
-    def plan(self) -> bool:
+    def plan(self, run: Run) -> bool:
         """Check every iteration; False, with nothing changed, where the reference has to run it."""
         raise NotImplementedError
 
     def commit(self) -> None:
-        """Do it, and leave the state of the last iteration."""
+        """Do what was planned last, and leave the state of the last iteration."""
         raise NotImplementedError

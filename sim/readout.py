@@ -1,4 +1,4 @@
-"""From DAC codes to ADC words for a whole batch: one matrix product between two fused kernels.
+"""From DAC codes to ADC words for a whole batch: one matrix product between fused kernels.
 
 For given gates, switches and amplifier range, everything between a bit line's DAC code x and a
 converter's word is linear up to the clamps, so it folds into one matrix:
@@ -157,8 +157,9 @@ class ReadPlan:
     def _quantise(self, sums: npt.NDArray[Any], words: Words) -> bool:
         """Fill `words`; whether an amplifier was at its clamp."""
         if self._noisy:
-            table = kernels.quantiles()
-            return bool(kernels.quantise_noisy(sums, self._law, table, self._seed, words))
+            drawn = self._scratch.take("drawn", words.shape, np.float32)
+            kernels.gaussians(kernels.quantiles(), self._seed, drawn)
+            return bool(kernels.quantise_noisy(sums, self._law, drawn, words))
         return bool(kernels.quantise(sums[0], self._law, words))
 
     def _lose_grounds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508
 from rram_host.array.compensation import Factors
 from rram_host.array.pulses import ArrayProgram
-from rram_host.board import readout
+from rram_host.board import kernels, readout
 from rram_host.board.core import BoardCore
 from rram_host.board.limits import array_of
 from rram_host.board.lines import LineGroup
@@ -26,7 +27,6 @@ ZERO_READS = 16
 READ_FULL_SCALE_V = 1.25
 LOOKED_AT = 256
 MAX_COMPILED = 64
-BLOCK = 1024  # vectors that stay in the cache
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def multiply(
     factors: Factors | None,
     gain: Array,
 ) -> Products:
-    """Products of checked voltages.
+    """Products of voltages.
 
     Args:
         core: the board.
@@ -64,6 +64,9 @@ def multiply(
         factors: of these rows, to be undone; zero-input vectors are then put before the batch, and
             their mean is subtracted. None: currents as they are.
         gain: true over nominal current of every row in this range, (rows,).
+
+    Raises:
+        InputError: NaN, or a voltage beyond the read voltage.
     """
     spec = core.spec
     inputs = np.ones(spec.cols) if factors is None else factors.input_scale
@@ -72,9 +75,12 @@ def multiply(
     zeros = 0 if factors is None else ZERO_READS
     step = _chunk(spec, rows)
     parts, saturated = [], 0
-    for start in range(0, len(volts), step):
-        chunk = volts[start : start + step]
-        codes = _codes(spec, chunk, inputs, zeros)
+    # Every voltage is checked before any is applied.
+    chunks = [
+        _codes(spec, volts[start : start + step], inputs, zeros)
+        for start in range(0, len(volts), step)
+    ]
+    for codes in chunks:
         words = core.driver.run(_program(core, len(codes), rows, tia_range), codes)
         amperes, ends = readout.currents(words, spec, rows, tia_range, scale, zeros)
         parts.append(amperes)
@@ -92,21 +98,27 @@ def _chunk(spec: BoardSpec, rows: Rows) -> int:
 def _codes(spec: BoardSpec, volts: Array, inputs: Array, zeros: int) -> Codes:
     """Codes of a batch in the order of the table, `zeros` zero inputs first.
 
-    The voltages have been checked, and the board file holds the read voltage within the limits;
-    float32 is good to a hundredth of a code.
+    The board file holds the read voltage within the limits of the lines.
     """
     per_v = dac80508.FULL_SCALE / READ_FULL_SCALE_V
-    slope, bias = (inputs * per_v).astype(np.float32), np.float32(spec.tia_bias_v * per_v + 0.5)
+    bias = spec.tia_bias_v * per_v + 0.5  # half a code more than the voltage: the cast cuts off
     codes = np.empty((zeros + len(volts), spec.cols), dtype=np.uint16)
     codes[:zeros] = int(bias)
     order = LineGroup.of(spec.bl_channel).order
-    for start in range(0, len(volts), BLOCK):
-        x = volts[start : start + BLOCK].astype(np.float32)
-        x *= slope
-        x += bias  # half a code more than the voltage: the cast cuts off
-        into = codes[zeros + start : zeros + start + len(x)]
-        np.take(x.astype(np.uint16), order, axis=1, out=into, mode="clip")
+    limit_v = spec.read_voltage_v * (1 + 1e-9)
+    if kernels.encode(volts, limit_v, inputs * per_v, bias, order, codes[zeros:]):
+        _refuse(volts, spec)
     return codes
+
+
+def _refuse(volts: Array, spec: BoardSpec) -> NoReturn:
+    worst = float(np.abs(volts).max())  # nan wherever one is
+    if not np.isfinite(worst):
+        raise InputError(f"input voltages: {(~np.isfinite(volts)).sum()} are not finite")
+    worst = float(volts.flat[np.abs(volts).argmax()])
+    raise InputError(
+        f"input voltage {worst:.4g} V is beyond +-{spec.read_voltage_v} V (read limit)"
+    )
 
 
 def _program(core: BoardCore, n: int, rows: Rows, tia_range: int) -> Compiled:
@@ -135,21 +147,14 @@ def expected_range(spec: BoardSpec, volts: Array, effective: Array) -> int:
 
 
 def check_voltages(voltages: npt.ArrayLike, spec: BoardSpec) -> Array:
-    """Input voltages as an array.
+    """Input voltages as an array of the right shape; `multiply` looks at the numbers.
 
     Raises:
-        InputError: shape, NaN, or a voltage beyond the read voltage.
+        InputError: no numbers, or another shape.
     """
     volts = array_of(voltages, "input voltages")
     if volts.ndim != 2 or volts.shape[1] != spec.cols or not len(volts):
         raise InputError(f"input voltages have shape {volts.shape}, expected (n, {spec.cols})")
-    worst = max(float(volts.max()), -float(volts.min()))  # nan wherever one is
-    if not np.isfinite(worst):
-        raise InputError(f"input voltages: {(~np.isfinite(volts)).sum()} are not finite")
-    if worst > spec.read_voltage_v * (1 + 1e-9):
-        raise InputError(
-            f"input voltage {worst:.4g} V is beyond +-{spec.read_voltage_v} V (read limit)"
-        )
     return volts
 
 

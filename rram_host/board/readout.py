@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
+from rram_host.board import kernels
 from rram_host.errors import InputError
 
 CELL_RANGE = 2  # 20 uA: one cell of 110 uS at 0.1 V, with the amplifier's offset
@@ -44,31 +48,24 @@ def currents(
     Returns:
         Amperes, (n - zeros, len(rows)), and how many conversions were at the end of the range.
     """
-    selects = selects_for(spec, rows)
-    place = [
-        selects.index(spec.select_of_row[row]) * spec.adcs + spec.adc_of_row[row]
-        for row in rows.tolist()
-    ]
-    mine = words.reshape(-1, len(selects) * spec.adcs)
-    if place != list(range(mine.shape[1])):
-        mine = mine[:, place]
+    place, conversions = _places(spec.select_of_row, spec.adc_of_row, spec.adcs, rows.tobytes())
+    mine = words.reshape(-1, conversions)
     lsb = spec.current_lsb_a(tia_range)
-    per_code = -lsb * np.broadcast_to(gain, len(place))
-    end = spec.full_scale_a(tia_range) / lsb - 1
-    rest = _signed(mine[:zeros]).mean(0) * per_code if zeros else 0.0
-    codes = _signed(mine[zeros:])
-    amperes = codes.astype(np.float64)
-    amperes *= per_code
-    amperes -= rest
-    ends = 0
-    if codes.size and max(int(codes.max()), -int(codes.min())) >= end:
-        ends = int((np.abs(codes) >= end).sum())
-    return amperes, ends
+    per_code = -lsb * np.broadcast_to(gain, place.shape)
+    end = math.ceil(spec.full_scale_a(tia_range) / lsb - 1)
+    amperes = np.empty((len(mine) - zeros, place.size))
+    return amperes, kernels.decode(mine, zeros, place, per_code, end, amperes)
 
 
-def _signed(words: npt.NDArray[np.uint16]) -> npt.NDArray[np.int16]:
-    """14-bit two's complement as numbers: the sign bit to the top of 16, and back."""
-    return (words << 2).view(np.int16) >> 2
+@lru_cache(maxsize=64)
+def _places(
+    select_of_row: tuple[int, ...], adc_of_row: tuple[int, ...], adcs: int, rows: bytes
+) -> tuple[npt.NDArray[np.int64], int]:
+    """Which conversion of a vector belongs to each of some rows, and how many a vector takes."""
+    wanted = np.frombuffer(rows, dtype=np.int64).tolist()
+    selects = sorted({select_of_row[row] for row in wanted})
+    place = [selects.index(select_of_row[row]) * adcs + adc_of_row[row] for row in wanted]
+    return np.array(place, dtype=np.int64), len(selects) * adcs
 
 
 def choose_range(spec: BoardSpec, largest_a: float, largest_row_siemens: float) -> int:
