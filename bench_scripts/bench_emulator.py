@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from firmware_bridge import board_spec
 from firmware_bridge.microcode import CLOCK_HZ
 from rram_host import open_board
-from rram_host.array.write_verify import WriteVerifySettings
+from rram_host.array.policies import CoarseFine
 from sim import EmulatedBoard, presets
 from sim.array.cell import Cells
 from sim.array.network import EffectiveMatrix, Wires
@@ -201,7 +201,7 @@ def writing(repeats: int) -> Iterator[Row]:
             moments: list[float] = []
             board.array.program(
                 rng.uniform(20e-6, 80e-6, board.array.shape),
-                WriteVerifySettings(max_pulses=1),
+                CoarseFine(max_pulses=1),
                 progress=lambda done, asked, kept=moments: kept.append(time.perf_counter()),
             )
             rounds_ms.append(1e3 * (moments[2] - moments[1]))  # forming calls once

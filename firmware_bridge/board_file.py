@@ -83,7 +83,7 @@ class Key:
 
         if self.kind is str:
             if not isinstance(value, str) or value not in self.known:
-                raise refuse(f"unknown part; known: {', '.join(self.known)}")
+                raise refuse(f"unknown {self.unit}; known: {', '.join(self.known)}")
             return value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise refuse("must be a number")

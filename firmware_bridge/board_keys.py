@@ -12,6 +12,7 @@ from firmware_bridge.chips import dac80508
 MAX_DAC_CHIPS = registers.N_LIMITS // dac80508.N_CHANNELS
 MAX_SELECTS = 32  # five bits of a conversion
 DAC_TOP_V = 5.0  # full scale, and the scale of the limit registers
+TE_ON_BL, TE_ON_SL = "te_on_bl", "te_on_sl"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ KEYS: dict[str, Key] = {
     "cols": Key("array.cols", "1", int, least=1),
     "conductance_min_siemens": Key("array.conductance_min", "S"),
     "conductance_max_siemens": Key("array.conductance_max", "S"),
+    "polarity": Key("wiring.polarity", "terminal", str, known=(TE_ON_BL, TE_ON_SL)),
     "dac_chips": Key("wiring.dac_chips", "1", int, least=1, most=MAX_DAC_CHIPS),
     "bl_channel": Key("wiring.bl_channel", "channel", int, entries=0),
     "wl_channel": Key("wiring.wl_channel", "channel", int, entries=0),
@@ -77,6 +79,7 @@ KEYS: dict[str, Key] = {
     "wl_read_v": Key("readout.wl_read", "V"),
     "bl_limit_v": Key("limits.bl", "V", most=DAC_TOP_V),
     "wl_limit_v": Key("limits.wl", "V", most=DAC_TOP_V),
+    "half_select_limit_v": Key("limits.half_select", "V"),
 }
 _UNIT_OF_SUFFIX = {"_siemens_per_v": "S/V", "_siemens": "S", "_v": "V", "_s": "s"}
 

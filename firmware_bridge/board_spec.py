@@ -17,13 +17,25 @@ from firmware_bridge.board_keys import (
     MAX_SELECTS,
     PART_KEYS,
     PULSE_KEYS,
+    TE_ON_BL,
+    TE_ON_SL,
     Parts,
     PulseDefaults,
 )
 from firmware_bridge.chips import ads8324, cd4051b, dac80508, opa4322
 from firmware_bridge.errors import InputError
 
-__all__ = ["BOARDS", "BoardSpec", "Parts", "Provenance", "PulseDefaults", "from_mapping", "load"]
+__all__ = [
+    "BOARDS",
+    "TE_ON_BL",
+    "TE_ON_SL",
+    "BoardSpec",
+    "Parts",
+    "Provenance",
+    "PulseDefaults",
+    "from_mapping",
+    "load",
+]
 
 READ_TOP_V = 1.25 * (1 - 1 / dac80508.FULL_SCALE)  # last code of the range that reads use
 PULSE_MAX_S = ((1 << 28) - 1) * 10e-9  # 28 bits of 10 ns
@@ -36,6 +48,9 @@ class BoardSpec:
     `bl_channel[c]` and `wl_channel[r]` are DAC channels (chip * 8 + output); `sl_bit0/1[r]` the
     positions of a row's select bits in the 74HC595 chain; `adc_of_row[r]` and `select_of_row[r]`
     the converter and multiplexer input that carry the row's amplifier.
+
+    `polarity` says where the cells' top electrodes are. TE_ON_BL: SET and forming put BLs above
+    SLs, RESET puts SLs above BLs. TE_ON_SL: the other way round.
     """
 
     name: str
@@ -43,6 +58,7 @@ class BoardSpec:
     cols: int
     conductance_min_siemens: float
     conductance_max_siemens: float
+    polarity: str
     dac_chips: int
     bl_channel: tuple[int, ...]
     wl_channel: tuple[int, ...]
@@ -68,6 +84,7 @@ class BoardSpec:
     wl_read_v: float
     bl_limit_v: float
     wl_limit_v: float
+    half_select_limit_v: float
     pulses: PulseDefaults
     parts: Parts
     provenance: tuple[Provenance, ...] = dataclasses.field(default=(), compare=False, repr=False)
@@ -209,8 +226,19 @@ class BoardSpec:
         stop = f"pulses.form_bl_stop = {p.form_bl_stop_v:g} V"
         yield "form_bl_start_v", p.form_bl_start_v > p.form_bl_stop_v, f"above {stop}"
         yield "form_bl_step_v", p.form_bl_step_v < unit, f"below one DAC code, {unit:.3g} V"
-        rail = f"rails.sl_rail = {self.sl_rail_v:g} V (RESET is rail minus BL)"
-        yield "reset_stop_v", p.reset_stop_v > self.sl_rail_v, f"above {rail}"
+        rail = f"above rails.sl_rail = {self.sl_rail_v:g} V"
+        if self.polarity == TE_ON_BL:
+            text = f"{rail} (RESET is rail minus BL)"
+            yield "reset_stop_v", p.reset_stop_v > self.sl_rail_v, text
+        else:
+            for field in ("form_bl_stop_v", "set_bl_v"):
+                broken = getattr(p, field) > self.sl_rail_v
+                yield field, broken, f"{rail} (SET is rail minus BL, te_on_sl)"
+            top = f"above limits.bl = {self.bl_limit_v:g} V"
+            yield "reset_stop_v", p.reset_stop_v > self.bl_limit_v, top
+        weakest = f"must be below pulses.reset_start = {p.reset_start_v:g} V and pulses.set_bl"
+        least_v = min(p.reset_start_v, p.set_bl_v)
+        yield "half_select_limit_v", self.half_select_limit_v >= least_v, weakest
         stop = f"pulses.reset_stop = {p.reset_stop_v:g} V"
         yield "reset_start_v", p.reset_start_v > p.reset_stop_v, f"above {stop}"
         shortest = self.mux_switch_s

@@ -7,6 +7,7 @@ __all__ = [
     "ContractError",
     "InputError",
     "LinkError",
+    "RecordError",
     "RramError",
     "UnsafeDensityError",
 ]
@@ -18,6 +19,10 @@ class LinkError(RramError):
 
 class BoardFault(RramError):
     """The board stopped a program with a latched fault; the message names rule and place."""
+
+
+class RecordError(RramError):
+    """What was measured cannot be kept: the disk is full, or the file cannot be written."""
 
 
 class UnsafeDensityError(RramError):

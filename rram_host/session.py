@@ -13,16 +13,19 @@ import numpy.typing as npt
 from firmware_bridge import board_spec, registers
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.contract import contract_hash
+from firmware_bridge.microcode import CLOCK_HZ
 from rram_host.array.calibrate import CalibrationPlan, measure
 from rram_host.array.calibration import Calibration
 from rram_host.array.crossbar import Crossbar
 from rram_host.board.core import BoardCore
 from rram_host.board.diagnosis import Diagnosis, diagnose
 from rram_host.board.self_test import SelfTest
-from rram_host.board.sequencer import Traffic
+from rram_host.board.sequencer import Progress, Traffic
+from rram_host.board.waiting import clock_cycles
+from rram_host.errors import InputError
 from rram_host.passport import Passport, Recorder
 from rram_host.transports import open_transport
-from rram_host.transports.base import Transport
+from rram_host.transports.base import Snapshots, Transport
 
 # Two attempts of a RESET and a SET each.
 EXERCISE_PULSES = 4
@@ -44,16 +47,20 @@ class Board:
         name: str,
         check: bool = True,
         passport: Passport | None = None,
+        snapshot: bytes | None = None,
     ) -> None:
         self._transport = transport
         self.name, self.spec, self.passport = name, spec, passport
         self._core = BoardCore(transport, spec, check)
-        self._recorder = Recorder(passport, spec) if passport else None
+        self._recorder = Recorder(passport) if passport else None
         self.array = Crossbar(self._core, self._recorder)
+        if snapshot is not None:
+            self.restore(snapshot)
         if passport:
             if passport.calibration is not None:
                 self.array.use(Calibration.from_dict(passport.calibration))
-            if check and passport.contents.map is not None:
+            # a board that was put back may hold less than its passport has noted since
+            if check and snapshot is None and passport.contents.map is not None:
                 passport.check_against(self.array.look())  # another chip's passport is refused
             passport.note_opened(name, spec)
             passport.save()  # what cannot be kept is said before the first pulse
@@ -69,6 +76,11 @@ class Board:
     def board_time_s(self) -> float:
         """Time that programs have taken on the board since opening, in seconds."""
         return self.traffic.board_time_s
+
+    @property
+    def clock_s(self) -> float:
+        """The board's own clock, since it was switched on, in seconds."""
+        return clock_cycles(self._core.driver) / CLOCK_HZ
 
     @property
     def left_out(self) -> dict[tuple[int, int], str]:
@@ -147,6 +159,42 @@ class Board:
                 cells &= self.passport.contents.pulses + EXERCISE_PULSES <= most
         return cells
 
+    def wait(self, duration_s: float, progress: Progress | None = None) -> None:
+        """Let board time pass, with gates closed, bit lines at zero and source lines at ground.
+
+        The board counts by itself, to 10 ns; an emulated one takes no time of the person's. What
+        breaks the wait off (Ctrl-C, an exception of `progress`) makes the rails safe first.
+
+        Args:
+            duration_s: 0 to 1e7 s; rounded to 10 ns, and below that up. Waits below some 20 us
+                leave source lines open, as every program leaves them.
+            progress: called with the seconds that have passed and `duration_s`.
+
+        Raises:
+            InputError: negative, not a number, or above 1e7 s.
+            LinkError: the board did not come back when it should have.
+        """
+        self._core.wait(duration_s, progress)
+
+    def snapshot(self) -> bytes | None:
+        """All that decides the future of an emulated board: cells, noise, clock, generators.
+
+        None where the link offers none: silicon keeps its state by itself.
+        """
+        link = self._transport
+        return link.snapshot() if isinstance(link, Snapshots) else None
+
+    def restore(self, blob: bytes) -> None:
+        """Go on from a snapshot of the same board, to the bit.
+
+        Raises:
+            InputError: this board keeps no snapshots, or the snapshot is damaged or of another
+                preset, seed or geometry.
+        """
+        if not isinstance(self._transport, Snapshots):
+            raise InputError(f"board {self.name} takes no snapshots: its chip keeps its own state")
+        self._transport.restore(blob)
+
     def safe(self) -> None:
         """Put the rails into the safe state now: gates closed, bit lines at zero, SLs grounded."""
         self._core.driver.safe()
@@ -191,6 +239,7 @@ def open_board(
     spec: BoardSpec | str | Path | None = None,
     check: bool = True,
     passport: Passport | str | Path | None = None,
+    snapshot: bytes | None = None,
 ) -> Board:
     """Open a board, check who it is, set its limits, and reset its converters.
 
@@ -201,6 +250,7 @@ def open_board(
         check: refuse a board whose DACs do not answer; False only for `Board.diagnose`.
         passport: of the chip on the board, or its file, begun where there is none. Its calibration
             is used, its limits and dead cells are heeded, and what is done is noted in it.
+        snapshot: of `Board.snapshot`, to put the board back to before anything else.
 
     Raises:
         InputError: unknown URL or board file; a passport that is of another geometry, is in use,
@@ -216,7 +266,7 @@ def open_board(
     wiring = spec if isinstance(spec, BoardSpec) else board_spec.load(spec or "zc706")
     known = None if passport is None else _claimed(passport, wiring)
     try:
-        return _opened(target, wiring, check, known)
+        return _opened(target, wiring, check, known, snapshot)
     except BaseException:
         if known:
             known.release()
@@ -224,12 +274,16 @@ def open_board(
 
 
 def _opened(
-    target: str | Transport, wiring: BoardSpec, check: bool, passport: Passport | None
+    target: str | Transport,
+    wiring: BoardSpec,
+    check: bool,
+    passport: Passport | None,
+    snapshot: bytes | None,
 ) -> Board:
     transport = open_transport(target)
     name = target if isinstance(target, str) else type(target).__name__
     try:
-        return Board(transport, wiring, name, check, passport)
+        return Board(transport, wiring, name, check, passport, snapshot)
     except BaseException:
         transport.close()
         raise

@@ -12,15 +12,14 @@ import numpy.typing as npt
 from firmware_bridge import microcode
 from firmware_bridge.chips import dac80508
 from firmware_bridge.microcode import Instruction, Op
-from sim import kernels
 from sim.batched_pulses import PulseBatch
+from sim.batched_reads import ReadBatch
 from sim.bench import Bench
 from sim.clock import Clock
 from sim.loop_batch import LoopBatch
-from sim.sequencer import RESET_CYCLES, UPDATE_CYCLES, ProgramFault, Run, Sequencer, is_latch
+from sim.repeats import Repeater
+from sim.sequencer import RESET_CYCLES, ProgramFault, Run, Sequencer, is_latch
 from sim.straight import MOST_OUTCOMES, Stretch, outcome, put_in_place, starting_point, stretches
-
-Codes = npt.NDArray[np.uint16]
 
 _KEPT_PROGRAMS = 64
 
@@ -36,6 +35,12 @@ class BatchedSequencer(Sequencer):
         self._stretches: dict[int, tuple[list[Instruction | None], dict[int, Stretch]]] = {}
         self._batches: dict[int, tuple[list[Instruction | None], dict[int, LoopBatch | None]]] = {}
         self._horizon = max(RESET_CYCLES, *self._read_cycles)
+        self._repeater = Repeater(self, self._horizon)
+
+    def run(self, memory: npt.NDArray[np.uint32], entry: int, run: Run) -> None:
+        """As the reference does."""
+        self._repeater.forget()  # a fault may have left a turn
+        super().run(memory, entry, run)
 
     def _remembered(self, program: list[Instruction | None], index: int, run: Run) -> bool:
         """Put a stretch's outcome in place, or let the reference run it and remember."""
@@ -75,9 +80,20 @@ class BatchedSequencer(Sequencer):
             stretch.outcomes.clear()
         stretch.outcomes[start] = outcome(self, begun)
 
+    def _next(self, item: Instruction, index: int, stack: list[list[int]], run: Run) -> int:
+        """As the reference does; turns that only repeat the one before are done at once."""
+        place = super()._next(item, index, stack, run)
+        watched = self._repeater.watching and len(stack) == 1 and place <= index
+        if watched and self._repeater.turn_ended(run, stack[-1][1]):
+            stack.pop()
+            return index + 1
+        return place
+
     def _loop(
         self, program: list[Instruction | None], index: int, stack: list[list[int]], run: Run
     ) -> int:
+        if not stack:
+            self._repeater.watch(program, index)
         batch = self._batch(program, index)
         if batch is None or len(stack) >= microcode.MAX_LOOP_DEPTH:
             return super()._loop(program, index, stack, run)
@@ -157,227 +173,3 @@ class BatchedSequencer(Sequencer):
             latch = item.addr == dac80508.TRIGGER and item.value == dac80508.TRIGGER_LDAC
             return latch or item.addr >= dac80508.DAC0
         return False
-
-
-class ReadBatch(LoopBatch):
-    """A loop of reads.
-
-    The control state (codes before and behind the latch) of every iteration follows from the
-    table alone, so it is laid out first, for the lines that the loop touches; anything that could
-    fault, or that does more than move bit lines gently, is handed back to the reference.
-    """
-
-    def prepare(self) -> None:
-        """Which lines are written, in which order, and what is converted."""
-        body, spec = self.body, self.bench.spec
-        self.selects = [item.value for item in body if item.op is Op.CONV]
-        self.writes = [item for item in body if item.addr >= dac80508.DAC0]
-        self.latches = [item for item in body if is_latch(item)]
-        # line of every code written, in the order of writing
-        self.written = [line for item in self.writes for line in self._lines(item)]
-        self.lines = list(dict.fromkeys(self.written))
-        self.table: Codes | None = None
-        self.places = [divmod(line, dac80508.N_CHANNELS) for line in self.lines]
-        self.line_array = np.array(self.lines, dtype=np.int64)
-        self.is_bl = self.bench.is_bl[self.line_array]
-        still = self.bench.bl_channels
-        self.still_lines = still[~np.isin(still, self.line_array)] if self.latches else still
-        self.moments = [(item.op is Op.CONV, is_latch(item), item.cycles) for item in body]
-        self.n_results = len(self.selects) * self.count * spec.adcs
-        every_chip = (1 << len(self.bench.dacs)) - 1
-        self.usual = (
-            bool(self.selects)
-            and all(select < spec.selects for select in self.selects)
-            and all(item.mask & every_chip == every_chip for item in self.latches)
-            and set(self.lines).isdisjoint(self.bench.wl_channels.tolist())
-        )
-        self.first_element = self._first_element()
-        from_table = [item for item in self.writes if item.op is Op.DACT]
-        reach = [item.value + len(self.seq._chips(item.mask)) for item in from_table]
-        self.reach = (self.count - 1) * self.stride + max(reach) if reach else -(1 << 62)
-
-    def _lines(self, item: Instruction) -> list[int]:
-        channel = item.addr - dac80508.DAC0
-        return [chip * dac80508.N_CHANNELS + channel for chip in self.seq._chips(item.mask)]
-
-    def plan(self, run: Run) -> bool:
-        """Lay out every iteration; False where the reference has to run it."""
-        self.run = run
-        # groups of conversions at the same voltages: (codes (count, lines), selects)
-        self.reads: list[tuple[Codes, list[int]]] = []
-        self.written_codes: list[tuple[int, int]] = []
-        self.shown_codes: list[Codes] = []
-        self.largest_v = 0.0
-        seq, bench = self.seq, self.bench
-        if (
-            not self.usual
-            or run.n_results + self.n_results > run.max_results
-            or run.pointer + self.reach > run.table.size
-            or any(dac.sync & 0xFF != dac80508.SYNC_ALL or dac.config for dac in bench.dacs)
-            or (bench.enable and not bench.only_reads())
-            or (bool(self.writes) and seq.in_reset())
-            or not self._latch_moves_only_own_lines()
-            or not self._timing_holds()
-        ):
-            return False
-        self._layout()
-        return self._within_limits() and self._gentle()
-
-    def _latch_moves_only_own_lines(self) -> bool:
-        """No line that the loop does not write waits behind the latch, and no limit was lowered."""
-        if not self.latches:
-            return True
-        dacs, full = self.bench.dacs, self.bench.full_scales_v()
-        moved = [d for d in range(len(dacs)) if dacs[d].buffer != dacs[d].active]
-        waiting = {
-            d * dac80508.N_CHANNELS + channel
-            for d in moved
-            for channel, code in enumerate(dacs[d].buffer)
-            if code != dacs[d].active[channel]
-        }
-        buffer = np.array([dac.buffer for dac in dacs]).ravel()
-        within = buffer * full <= self.run.limits[: buffer.size] * 5.0
-        return waiting <= set(self.lines) and bool(within.all())
-
-    def _timing_holds(self) -> bool:
-        """Updates 1 us apart and conversions settled, in the first and in every later iteration."""
-        seq = self.seq
-        last, now = seq.last_update, seq.clock.cycles + self.head_cycles
-        checked = min(self.count, 2)
-        for _ in range(checked):
-            for converts, latches, cycles in self.moments:
-                if converts and not seq.may_convert(now, last):
-                    return False
-                now += cycles
-                if latches:
-                    if now - last < UPDATE_CYCLES:
-                        return False
-                    last = now
-            now += microcode.CYCLES_STEP
-        self.last_update = last + (self.count - checked) * self.cycles * bool(self.latches)
-        return True
-
-    # ---- layout -----------------------------------------------------------------------------
-
-    def _layout(self) -> None:
-        """Codes of every iteration at every conversion."""
-        rows = self._rows_of_table()
-        if rows is not None:
-            self.table = rows
-            self.reads = [(rows, self.selects)]
-            self.end_buffer = self.end_active = rows[-1]
-            return
-        self.table = None
-        bench, count = self.bench, self.count
-        first_b = np.array([code for dac in bench.dacs for code in dac.buffer])[self.lines]
-        first_a = bench.active_codes()[self.lines]
-        ends_b = np.broadcast_to(first_b, (count, first_b.size))
-        ends_a = np.broadcast_to(first_a, (count, first_a.size))
-        # An iteration starts from what the one before left: buffers depend on their own iteration
-        # or on none, latched codes on buffers, so two passes reach the fixed point.
-        for final in (False, False, True):
-            start_b = np.concatenate([first_b[None], ends_b[:-1]])
-            start_a = np.concatenate([first_a[None], ends_a[:-1]])
-            ends_b, ends_a = self._pass(start_b, start_a, record=final)
-        self.end_buffer, self.end_active = ends_b[-1], ends_a[-1]
-
-    def _rows_of_table(self) -> Codes | None:
-        """The table itself as codes (count, lines), where the body allows it."""
-        if self.first_element is None:
-            return None
-        table, step = self.run.table, self.run.table.itemsize
-        return np.ndarray(
-            (self.count, len(self.lines)),
-            table.dtype,
-            table,
-            (self.run.pointer + self.first_element) * table.strides[0],
-            (self.stride * step, step),
-        )
-
-    def _first_element(self) -> int | None:
-        """Table element, from the pointer, where the codes of an iteration lie as `lines` do.
-
-        Such is the body of every usual program: each line is written from the table once, then all
-        are latched, then converted, and an iteration takes its codes from one stretch of the
-        table, stretch behind stretch. None where it is not.
-        """
-        order = [
-            1 if is_latch(item) else 0 if item.addr >= dac80508.DAC0 else 2
-            for item in self.body
-            if item.op is Op.CONV or item.addr
-        ]
-        if order != sorted(order) or order.count(1) != 1 or len(self.lines) != len(self.written):
-            return None
-        place = self.writes[0].value if self.writes else -1
-        expected = place
-        for item in self.writes:
-            if item.op is not Op.DACT or item.value != expected:
-                return None
-            expected += len(self._lines(item))
-        return place if self.lines and self.stride >= len(self.lines) else None
-
-    def _pass(self, start_b: Codes, start_a: Codes, record: bool) -> tuple[Codes, Codes]:
-        """One execution of the body for all iterations from given start states."""
-        buffer, active = start_b.astype(np.uint16), start_a.astype(np.uint16)
-        starts = self.run.pointer + self.stride * np.arange(self.count)
-        shown: Codes | None = None
-        for item in self.body:
-            if item.addr >= dac80508.DAC0:
-                for k, line in enumerate(self._lines(item)):
-                    from_table = item.op is Op.DACT
-                    codes = self.run.table[starts + item.value + k] if from_table else item.value
-                    buffer[:, self.lines.index(line)] = codes
-                    if record:
-                        self.written_codes.append((line, int(np.max(codes))))
-            elif is_latch(item):
-                active, shown = buffer.copy(), None
-                if record:
-                    self.shown_codes.append(active)
-            elif item.op is Op.CONV and record:
-                if shown is None:
-                    shown = active.copy()
-                    self.reads.append((shown, []))
-                self.reads[-1][1].append(item.value)
-        return buffer, active
-
-    def _within_limits(self) -> bool:
-        """Every code written keeps its line within its limit."""
-        full, limit = self.bench.full_scales_v(), self.run.limits * 5.0
-        if self.table is None:
-            return all(code * full[line] <= limit[line] for line, code in self.written_codes)
-        self.ends = kernels.extremes(self.table)
-        lines = self.line_array
-        return bool((self.ends[1] * full[lines] <= limit[lines]).all())
-
-    def _gentle(self) -> bool:
-        """Bit lines stay near the virtual ground, so that nothing is stressed; how near."""
-        bench = self.bench
-        bias_v, lines, still = bench.spec.tia_bias_v, self.line_array, self.still_lines
-        if still.size:
-            rest_v = bench.line_law(still, bias_v).volts(bench.active_codes()[still])
-            self.largest_v = float(np.abs(rest_v).max())
-        # the transfer curve is monotonic: the ends of a line's codes bound its voltage
-        ends = [self.ends] if self.table is not None else map(kernels.extremes, self.shown_codes)
-        for codes in ends if lines.size else ():
-            away = np.abs(bench.line_law(lines, bias_v).volts(codes))[:, self.is_bl]
-            self.largest_v = max(self.largest_v, float(away.max(initial=0.0)))
-        if bench.reads_gently(self.largest_v):
-            return True
-        return not bench.enable or not bench.conducts(bench.wl_volts())
-
-    def commit(self) -> None:
-        """Convert, write results in program order, and leave the state of the last iteration."""
-        seq, bench = self.seq, self.bench
-        words = [
-            bench.read_plan(self.lines, selects, self.largest_v).words(codes)
-            for codes, selects in self.reads
-        ]
-        self.run.push(words[0] if len(words) == 1 else np.concatenate(words, axis=1))
-        self.run.pointer += self.count * self.stride
-        self.run.mark = self.run.mark if self.mark is None else self.mark
-        ends = zip(self.places, self.end_buffer.tolist(), self.end_active.tolist(), strict=True)
-        for (chip, channel), behind, shown in ends:
-            bench.dacs[chip].buffer[channel] = behind
-            bench.dacs[chip].active[channel] = shown
-        seq.clock.advance(self.head_cycles + self.count * self.cycles)
-        seq.last_update = self.last_update

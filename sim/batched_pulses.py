@@ -7,9 +7,6 @@ another, by the same law and with the same draws of noise as in `sim.sequencer`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
-
 import numpy as np
 import numpy.typing as npt
 
@@ -123,17 +120,17 @@ class PulseBatch(LoopBatch):
     def _buffer(self) -> npt.NDArray[np.int64]:
         return np.array([code for dac in self.bench.dacs for code in dac.buffer])
 
-    def _ends_s(self) -> Iterator[float]:
-        """Board time at the end of every pulse."""
+    def _ends(self) -> npt.NDArray[np.int64]:
+        """Board clock at the end of every pulse."""
         place = self.body.index(self.pulse)
         now = self.seq.clock.cycles + self.head_cycles
         now += sum(item.cycles for item in self.body[: place + 1])
-        return ((now + k * self.cycles) / microcode.CLOCK_HZ for k in range(self.count))
+        return now + self.cycles * np.arange(self.count)
 
     def commit(self) -> None:
         """Give all pulses, and leave the state of the last one."""
         bench, seq, run = self.bench, self.seq, self.run
-        ends_s = self._ends_s()
+        ends = self._ends()
         codes = self._buffer()[None]
         for first, end in zip(*self._chunks(), strict=True):
             written = self._written(first, end)
@@ -143,7 +140,8 @@ class PulseBatch(LoopBatch):
             bl_v, wl_v = bench.bl_volts(codes), bench.wl_volts(codes)
             if self.rows == 1:
                 bl_v, wl_v = (np.broadcast_to(v, (self.count, v.shape[1])) for v in (bl_v, wl_v))
-            bench.stress_with(bl_v, wl_v, self.pulse_s, islice(ends_s, len(bl_v)))
+            given = ends[first : first + len(bl_v)]
+            bench.stress_with(bl_v, wl_v, self.pulse_s, given)
         for chip, dac in enumerate(bench.dacs):
             mine = codes[-1, chip * dac80508.N_CHANNELS :][: dac80508.N_CHANNELS].tolist()
             dac.buffer[:], dac.active[:] = mine, mine

@@ -8,7 +8,7 @@ reference; `read_plan` folds the same into one matrix for a batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from sim.array.nonlinear import Stacks, element_siemens, solve
 from sim.chips.ads8324 import BOW_PEAK, Ads8324
 from sim.chips.opa4322 import Tia
 from sim.presets import Preset
-from sim.readout import OutputLaw, ReadPlan, Scratch
+from sim.readout import LineLaw, OutputLaw, PlanScale, PlanShape, ReadPlan, Scratch
 from sim.wiring import LINEAR_V, Wiring
 
 Array = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ NONLINEAR_TOLERANCE = 1e-5
 _KEPT_NETWORKS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearRead:
     """The array as its amplifiers see it now: I = t_bl dv + t_sl source.
 
@@ -52,48 +52,6 @@ class LinearRead:
     source_v: Array
     amplified: npt.NDArray[np.bool_]
     sigma: Array
-
-
-@dataclass(frozen=True)
-class PlanShape:
-    """Which lines and outputs a `ReadPlan` joins.
-
-    Attributes:
-        channels, columns, driven: DAC channels given, their bit lines, and whether they have one.
-        moving: bit lines among them, (cols,).
-        rows, real, alive: row of every output (0 where it has none), whether it has one, whether
-            its converter works.
-        covered: rows among the outputs, (rows,).
-        law: of the outputs.
-    """
-
-    channels: Rows
-    columns: Rows
-    driven: npt.NDArray[np.bool_]
-    moving: npt.NDArray[np.bool_]
-    rows: Rows
-    real: npt.NDArray[np.bool_]
-    alive: npt.NDArray[np.bool_]
-    covered: npt.NDArray[np.bool_]
-    law: OutputLaw
-
-
-@dataclass(frozen=True)
-class PlanScale:
-    """From amperes to ADC LSB, for the outputs of a plan, in a range and for cells as they are.
-
-    Attributes:
-        per_a, offset: LSB of a current, and of no current, (outputs,).
-        spread: noise variance of every line and output, LSB^2 / V^2, (lines, outputs).
-        held_a: currents with all bit lines at the virtual ground, (rows,).
-        room_a: current that bit lines may add before an amplifier reaches a clamp, (rows,).
-    """
-
-    per_a: Array
-    offset: Array
-    spread: Array
-    held_a: Array
-    room_a: Array
 
 
 class Bench(Wiring):
@@ -118,7 +76,7 @@ class Bench(Wiring):
         self._seen: tuple[int, LinearRead] | None = None  # with it
         self._shapes: dict[object, PlanShape] = {}
         self._clamps: tuple[Array, Array] | None = None
-        self._scaled: tuple[object, PlanScale] | None = None
+        self._scaled: tuple[object, tuple[PlanScale, ReadPlan]] | None = None
 
     def forget(self) -> None:
         """Find everything about the array anew, as a board would that has just been opened.
@@ -149,7 +107,8 @@ class Bench(Wiring):
             self._seen = None
         if self._seen is None or self._seen[0] != self.noise.version:
             still = self._still[1]
-            read = replace(still, t_bl=still.t_bl * self.noise.factor)
+            noisy = still.t_bl * self.noise.factor
+            read = LinearRead(noisy, still.t_sl, still.source_v, still.amplified, still.sigma)
             self._seen = self.noise.version, read
         return self._seen[1]
 
@@ -317,35 +276,38 @@ class Bench(Wiring):
             largest_v: largest distance of a bit line from the virtual ground.
         """
         read, at = self.linear_read(self.wl_volts()), self._shape(tuple(channels), tuple(selects))
-        scale = self._scale(read, at)
-        per_a, offset = scale.per_a, scale.offset
-        weights = kernels.fold(read.t_bl, at.rows, at.columns, at.driven, per_a)
-        at_rest, rest_v = scale.held_a, np.zeros(self.spec.cols)
-        base_spread = np.zeros(at.rows.size)
+        law = self.line_law(at.channels, self.spec.tia_bias_v)
+        scale, plan = self._scale(read, at, law)
+        rest_v = np.zeros(self.spec.cols)
         if not at.moving.all():
-            law = self.line_law(self.bl_channels, self.spec.tia_bias_v)
-            rest_v = law.volts(self.active_codes()[self.bl_channels])
-            rest_v[at.moving] = 0.0
-            at_rest = at_rest + read.t_bl @ rest_v
-            sigma = np.where(at.alive, read.sigma[at.rows].T * per_a, 0.0)  # (cols, outputs)
-            base_spread = rest_v**2 @ sigma**2
+            rest_v = np.where(at.moving, 0.0, self.bl_volts() - self.spec.tia_bias_v)
+            plan = self._plan(read, at, law, scale, rest_v)
 
         def saturate(volts: Array) -> Array:
             dv = np.tile(rest_v, (len(volts), 1))
             dv[:, at.columns[at.driven]] = volts[:, at.driven]
             currents = self._lost_grounds(read, dv @ read.t_bl.T + read.t_sl @ read.source_v)
-            sums: Array = np.where(at.real, currents[:, at.rows] * per_a + offset, 0.0)
+            lsb = currents[:, at.rows] * scale.per_a + scale.offset
+            sums: Array = np.where(at.real, lsb, 0.0)
             return sums
 
+        weights = kernels.fold(read.t_bl, at.rows, at.columns, at.driven, scale.per_a)
+        return plan.of(weights, saturate if self._may_clamp(read, scale, largest_v) else None)
+
+    def _plan(
+        self, read: LinearRead, at: PlanShape, law: LineLaw, scale: PlanScale, rest_v: Array
+    ) -> ReadPlan:
+        """The plan without weights, other lines at `rest_v`, (cols,), from the virtual ground."""
+        at_rest = scale.held_a + read.t_bl @ rest_v
+        sigma = np.where(at.alive, read.sigma[at.rows].T * scale.per_a, 0.0)  # (cols, outputs)
         return ReadPlan(
-            lines=self.line_law(at.channels, self.spec.tia_bias_v),
-            weights=weights,
-            base=np.where(at.real, at_rest[at.rows] * per_a + offset, 0.0),
+            lines=law,
+            weights=np.zeros_like(scale.spread),
+            base=np.where(at.real, at_rest[at.rows] * scale.per_a + scale.offset, 0.0),
             spread=scale.spread,
-            base_spread=base_spread,
+            base_spread=rest_v**2 @ sigma**2,
             law=at.law,
             seed=self.seed,
-            saturate=saturate if self._may_clamp(read, scale, largest_v) else None,
             scratch=self._scratch,
             covers_all=bool(at.covered[read.amplified].all()),
         )
@@ -377,11 +339,16 @@ class Bench(Wiring):
             law=self._output_law(rows, adcs),
         )
 
-    def _scale(self, read: LinearRead, at: PlanShape) -> PlanScale:
-        """What does not change with the slow noise of the cells, kept until something else does."""
-        key = (id(at), self.tia_range, self._still and self._still[0])
+    def _scale(self, read: LinearRead, at: PlanShape, law: LineLaw) -> tuple[PlanScale, ReadPlan]:
+        """What does not change with the slow noise of the cells, kept until something else does.
+
+        The plan is without weights, and with lines that do not move at the virtual ground.
+        """
+        key = (at, law, self.tia_range, self._still and self._still[1])
         if self._scaled is None or self._scaled[0] != key:
-            self._scaled = key, self._new_scale(read, at)
+            scale = self._new_scale(read, at)
+            plan = self._plan(read, at, law, scale, np.zeros(self.spec.cols))
+            self._scaled = key, (scale, plan)
         return self._scaled[1]
 
     def _new_scale(self, read: LinearRead, at: PlanShape) -> PlanScale:

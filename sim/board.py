@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
@@ -19,7 +17,7 @@ from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.contract import contract_hash
 from firmware_bridge.errors import InputError
 from firmware_bridge.microcode import Fault
-from sim import faults, presets
+from sim import faults, presets, snapshot
 from sim.batched import BatchedSequencer
 from sim.bench import Bench
 from sim.clock import Clock
@@ -28,7 +26,10 @@ from sim.sequencer import Run, Sequencer
 Words = npt.NDArray[np.uint32]
 _R = {name: r.offset // 4 for name, r in registers.BY_NAME.items()}
 _REGISTERS_END = max(_R.values()) + 1
+_MEMORIES = [(m.offset // 4, m.end // 4) for m in (registers.PROGRAM, registers.TABLE)]
 _WRITABLE = {r.offset // 4 for r in registers.REGISTERS if r.access == "rw"}
+# What the board tells by itself: status, faults, counters, clock.
+_TOLD = [r.offset // 4 for r in registers.REGISTERS if r.access == "ro"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ class Truth:
     Attributes:
         conductances_siemens: what the cells hold now, (rows, cols).
         pulses: pulses that each cell has seen, (rows, cols).
+        worn: cells that have failed after many cycles, and hold one conductance, (rows, cols).
         rails_v: voltage of every line by name: BLc, WLr, SLr (nan = open), TIA_BIAS, SL_RAIL.
     """
 
     conductances_siemens: npt.NDArray[np.float64]
     pulses: npt.NDArray[np.int64]
+    worn: npt.NDArray[np.bool_]
     rails_v: dict[str, float]
 
 
@@ -78,6 +81,7 @@ class EmulatedBoard:
         self.clock = Clock()
         self.bench = Bench(self.spec, self.preset, self._rng)
         self._sequencer = (BatchedSequencer if batched else Sequencer)(self.bench, self.clock)
+        self._limits_kept = b"", np.zeros(0, dtype=np.int64)
         self._words = np.zeros(registers.WINDOW_BYTES // 4, dtype=np.uint32)
         self._state = Path(state) if state else None
         if self._state and not self._state.parent.is_dir():
@@ -110,8 +114,8 @@ class EmulatedBoard:
         words = np.ascontiguousarray(words, dtype=np.uint32).ravel()
         start = self._check(address, words.size)
         end = start + words.size
-        for memory in (registers.PROGRAM, registers.TABLE):
-            low, high = max(start, memory.offset // 4), min(end, memory.end // 4)
+        for first, last in _MEMORIES:
+            low, high = max(start, first), min(end, last)
             if low < high:
                 self._words[low:high] = words[low - start : high - start]
         for index in range(start, min(end, _REGISTERS_END)):
@@ -173,21 +177,23 @@ class EmulatedBoard:
     def _memory(self, memory: registers.Memory) -> Words:
         return self._words[memory.offset // 4 : memory.end // 4]
 
+    def _limits(self) -> npt.NDArray[np.int64]:
+        """The limit registers; the same array as long as they are the same."""
+        first = registers.LIMITS_OFFSET // 4
+        now = self._words[first : first + registers.N_LIMITS].tobytes()
+        if now != self._limits_kept[0]:
+            self._limits_kept = now, np.frombuffer(now, dtype=np.uint32).astype(np.int64)
+        return self._limits_kept[1]
+
     def _start(self, entry: int) -> None:
-        limits = registers.LIMITS_OFFSET // 4
         table = self._memory(registers.TABLE).view("<u2")
         run = Run(
             table=table[: int(self._words[_R["TABLE_COUNT"]])],
-            limits=self._words[limits : limits + registers.N_LIMITS].astype(np.int64),
-            max_results=2 * registers.RESULTS.words,
+            limits=self._limits(),
+            results=self._memory(registers.RESULTS).view("<u2"),
         )
         before = self.clock.cycles
         self._sequencer.run(self._memory(registers.PROGRAM), entry, run)
-        results = self._memory(registers.RESULTS).view("<u2")
-        place = 0
-        for words in run.results:
-            results[place : place + words.size] = words
-            place += words.size
         self._show_clock(self.clock.cycles - before)
         self._words[_R["RESULT_COUNT"]] = run.n_results
         self._words[_R["LAST_MARK"]] = run.mark
@@ -211,48 +217,74 @@ class EmulatedBoard:
         """What the board really holds now. Looking changes nothing, not even later noise."""
         cells = copy.deepcopy(self.bench.cells)
         cells.age(self.clock.now_s, exactly=True)
-        return Truth(cells.g, cells.pulses, self.bench.rails_v())
+        return Truth(cells.g, cells.pulses, cells.worn, self.bench.rails_v())
 
-    def _save(self, path: Path) -> None:
+    def snapshot(self) -> bytes:
+        """All that decides the future: cells, noise, generators, clock, parts, counters.
+
+        What the host writes before each program (program, table, limits, entries) is not in it.
+        Exact port matrices are found anew afterwards, here as on a board that takes it over, so
+        that both round alike.
+        """
+        self.bench.forget()
+        return self._packed({"parts": snapshot.parts(self.bench, self._sequencer)})
+
+    def restore(self, blob: bytes) -> None:
+        """Take over a snapshot: what comes then is what would have come there, to the bit.
+
+        Raises:
+            InputError: damaged, or of a board of another preset, seed or geometry.
+        """
+        self._put_back(blob, "this snapshot", with_parts=True)
+
+    def _packed(self, more: dict[str, Any]) -> bytes:
+        told = [int(self._words[index]) for index in _TOLD]
         meta = {
-            "preset": self.preset.name,
-            "seed": self.seed,
-            "cycles": self.clock.cycles,
-            "rng": self._rng.bit_generator.state,
-            "seed_of_noise": int(self.bench.seed[0]),
+            **{"preset": self.preset.name, "seed": self.seed, "cycles": self.clock.cycles},
+            **{"rng": self._rng.bit_generator.state, "seed_of_noise": int(self.bench.seed[0])},
+            "registers": told,
         }
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            with temporary.open("wb") as stream:
-                np.savez(stream, meta=json.dumps(meta), **self.bench.state())
-            temporary.replace(path)
-        except OSError as error:
-            raise InputError(f"{path}: the state of the board cannot be kept: {error}") from None
+        return snapshot.pack({**meta, **more}, self.bench.state())
 
-    def _load(self, path: Path) -> None:
+    def _put_back(self, blob: bytes, what: str, with_parts: bool) -> None:
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
-                meta = json.loads(str(saved["meta"]))
-                cells = {key: saved[key] for key in saved.files if key != "meta"}
+            meta, cells = snapshot.unpack(blob)
             preset, seed = meta["preset"], meta["seed"]
             if (preset, seed) == (self.preset.name, self.seed):
                 self.bench.restore(cells)
                 self.bench.seed[0] = meta["seed_of_noise"]
                 self._rng.bit_generator.state = meta["rng"]
                 self.clock.cycles = int(meta["cycles"])
-        except (
-            *(OSError, EOFError, ValueError, KeyError, TypeError, OverflowError),
-            *(zipfile.BadZipFile, zlib.error),
-        ) as error:
+                if with_parts:
+                    snapshot.put_parts(self.bench, self._sequencer, meta["parts"])
+                    self._words[_TOLD] = meta["registers"]
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(
-                f"{path} is not the state of an emulated board of this geometry: {error}"
+                f"{what} is not the state of an emulated board of this geometry: {error}"
             ) from None
         if (preset, seed) != (self.preset.name, self.seed):
             raise InputError(
-                f"{path} holds a board of preset {preset}, seed {seed}; asked for "
+                f"{what} holds a board of preset {preset}, seed {seed}; asked for "
                 f"preset {self.preset.name}, seed {self.seed}"
             )
-        self._show_clock(0)
+        self.bench.forget()
+        if not with_parts:
+            self._show_clock(0)
+
+    def _save(self, path: Path) -> None:
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            temporary.write_bytes(self._packed({}))
+            temporary.replace(path)
+        except OSError as error:
+            raise InputError(f"{path}: the state of the board cannot be kept: {error}") from None
+
+    def _load(self, path: Path) -> None:
+        try:
+            blob = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path} is not the state of an emulated board: {error}") from None
+        self._put_back(blob, str(path), with_parts=False)
 
 
 def open_url(url: str) -> EmulatedBoard:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,14 @@ from firmware_bridge.chips import dac80508
 from sim import kernels
 
 Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint16]
 Words = npt.NDArray[np.uint16]
 
 _BLOCK = 512
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LineLaw:
     """Voltage of some DAC channels above a reference, by code. All arrays (lines,).
 
@@ -56,9 +58,16 @@ class LineLaw:
         result: Array = np.maximum(bent, self.floor_v)
         return result
 
-    def packed(self, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
-        """What the kernel takes."""
-        return np.array([self.slope_v, self.offset_v, self.bow_v, self.floor_v], dtype=dtype)
+    @cached_property
+    def packed(self) -> Array:
+        """What the kernel takes, (4, lines)."""
+        return np.array([self.slope_v, self.offset_v, self.bow_v, self.floor_v])
+
+    def furthest_v(self, codes: Codes) -> float:
+        """Largest distance from the reference at any of `codes`, (n, lines)."""
+        volts = np.empty((1, *codes.shape))
+        kernels.volts(codes, self.packed, volts)
+        return float(max(volts.max(initial=0.0), -volts.min(initial=0.0)))
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,48 @@ class OutputLaw:
     offset: Array
     bow: Array
     noise: Array
+
+
+@dataclass(frozen=True, eq=False)
+class PlanShape:
+    """Which lines and outputs a `ReadPlan` joins.
+
+    Attributes:
+        channels, columns, driven: DAC channels given, their bit lines, and whether they have one.
+        moving: bit lines among them, (cols,).
+        rows, real, alive: row of every output (0 where it has none), whether it has one, whether
+            its converter works.
+        covered: rows among the outputs, (rows,).
+        law: of the outputs.
+    """
+
+    channels: Rows
+    columns: Rows
+    driven: npt.NDArray[np.bool_]
+    moving: npt.NDArray[np.bool_]
+    rows: Rows
+    real: npt.NDArray[np.bool_]
+    alive: npt.NDArray[np.bool_]
+    covered: npt.NDArray[np.bool_]
+    law: OutputLaw
+
+
+@dataclass(frozen=True)
+class PlanScale:
+    """From amperes to ADC LSB, for the outputs of a plan, in a range and for cells as they are.
+
+    Attributes:
+        per_a, offset: LSB of a current, and of no current, (outputs,).
+        spread: noise variance of every line and output, LSB^2 / V^2, (lines, outputs).
+        held_a: currents with all bit lines at the virtual ground, (rows,).
+        room_a: current that bit lines may add before an amplifier reaches a clamp, (rows,).
+    """
+
+    per_a: Array
+    offset: Array
+    spread: Array
+    held_a: Array
+    room_a: Array
 
 
 class Scratch:
@@ -124,7 +175,7 @@ class ReadPlan:
         own = law.noise**2
         self._noisy = bool(spread.any() or base_spread.any() or own.any())
         kind = np.float32 if self._noisy else np.float64
-        self._lines = lines.packed(kind)
+        self._lines = lines.packed.astype(kind)
         stack = [weights, spread] if self._noisy else [weights]
         self._weights = np.array(stack, dtype=kind)
         packed = [base, law.low, law.high, law.gain, law.offset, law.bow]
@@ -135,9 +186,19 @@ class ReadPlan:
         self.outputs = base.size
         self._scratch = scratch or Scratch()
 
-    def words(self, codes: Codes) -> Words:
-        """Words of a batch: codes (n, lines) to (n, outputs)."""
-        words = np.empty((len(codes), self.outputs), dtype=np.uint16)
+    def of(self, weights: Array, saturate: Callable[[Array], Array] | None) -> ReadPlan:
+        """The same plan for cells that conduct otherwise."""
+        plan = object.__new__(ReadPlan)
+        plan.__dict__.update(self.__dict__)
+        plan._weights = self._weights.copy()
+        plan._weights[0] = weights
+        plan._saturate = saturate
+        return plan
+
+    def words(self, codes: Codes, room: Words | None = None) -> Words:
+        """Words of a batch: codes (n, lines) to (n, outputs), in `room` where it is given."""
+        size = len(codes) * self.outputs
+        words = (np.empty(size, np.uint16) if room is None else room).reshape(-1, self.outputs)
         for start in range(0, len(codes), _BLOCK):
             self._block(codes[start : start + _BLOCK], words[start : start + _BLOCK])
         return words

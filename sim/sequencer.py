@@ -6,7 +6,7 @@ at the start of a program and at the start of every outermost loop, in both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from firmware_bridge.errors import InputError, RramError
 from firmware_bridge.microcode import Fault, Instruction, Op
 from sim.bench import Bench
 from sim.clock import Clock
+from sim.idle_loops import idle_loop
 
 SETTLE_CYCLES = round(dac80508.SETTLING_S * microcode.CLOCK_HZ)
 UPDATE_CYCLES = round(dac80508.UPDATE_INTERVAL_S * microcode.CLOCK_HZ)
@@ -53,8 +54,7 @@ class Run:
 
     table: npt.NDArray[np.uint16]
     limits: npt.NDArray[np.int64]
-    max_results: int
-    results: list[npt.NDArray[np.uint16]] = field(default_factory=list)
+    results: npt.NDArray[np.uint16]  # the memory that they are written to
     n_results: int = 0
     pointer: int = 0
     mark: int = 0
@@ -66,10 +66,14 @@ class Run:
 
     def push(self, words: npt.NDArray[np.uint16]) -> None:
         """Append results, as long as they fit the memory."""
-        if self.n_results + words.size > self.max_results:
+        self.room(words.size)[:] = words.ravel()
+
+    def room(self, size: int) -> npt.NDArray[np.uint16]:
+        """Memory for the next `size` results, for who writes them there himself."""
+        if self.n_results + size > self.results.size:
             raise ProgramFault(Fault.RESULT_OVERRUN, self.n_results)
-        self.results.append(words.ravel())
-        self.n_results += words.size
+        self.n_results += size
+        return self.results[self.n_results - size : self.n_results]
 
     def element(self, index: int) -> int:
         """A code of the input table."""
@@ -98,9 +102,11 @@ class Sequencer:
             tuple(chip for chip in range(spec.dac_chips) if mask >> chip & 1) for mask in range(256)
         ]
         self._ahead = 0
+        self._idle_loop = idle_loop
         self.power_up()
         self._decoded: dict[bytes, tuple[list[Instruction | None], list[int]]] = {}
         self._known: dict[int, Instruction] = {}  # by word, where one word is all of it
+        self._limits: npt.NDArray[np.int64] | None = None
 
     def power_up(self) -> None:
         """Forget what happened before: everything has settled long since."""
@@ -117,7 +123,9 @@ class Sequencer:
     def run(self, memory: npt.NDArray[np.uint32], entry: int, run: Run) -> None:
         """Run the program at `entry` until END or a fault, which ends up in `run`."""
         program, places = self._decode(memory[entry:])
-        self._limits_v = [5.0 * limit for limit in run.limits.tolist()]  # times 65536
+        if run.limits is not self._limits:
+            self._limits = run.limits
+            self._limits_v = [5.0 * limit for limit in run.limits.tolist()]  # times 65536
         begun = self.clock.cycles
         self._let_time_pass()
         index = 0
@@ -198,6 +206,12 @@ class Sequencer:
             raise ProgramFault(Fault.BAD_INSTRUCTION)
         if not stack:
             self._let_time_pass()
+        idle = self._idle_loop(program, index, len(stack))
+        if idle is not None:
+            self.clock.advance(idle.cycles)
+            run.pointer += idle.moved
+            run.mark = run.mark if idle.mark is None else idle.mark
+            return idle.end
         self.clock.advance(item.cycles)
         stack.append([index + 1, item.value])
         return index + 1
@@ -338,7 +352,7 @@ class Sequencer:
 
     def _static_stress(self) -> None:
         if self.bench.enable and not self.bench.at_rest():
-            self.bench.stress(_STATIC_STRESS_S, self.clock.now_s)
+            self.bench.stress(_STATIC_STRESS_S, self.clock.cycles)
 
     def _past(self, moment: int, cycles: int, fault: Fault) -> None:
         """At least so many cycles have passed since then."""
@@ -357,7 +371,7 @@ class Sequencer:
         run.pulses += 1
         # An open source line is held by the unselected bit lines through the other cells of its
         # row, so cells carry most of the voltage from the DAC update on, not from the switch.
-        self.bench.stress(stressed_s(self.clock.cycles - self.last_update), self.clock.now_s)
+        self.bench.stress(stressed_s(self.clock.cycles - self.last_update), self.clock.cycles)
         self.bench.enable = False
 
     def _convert(self, item: Instruction, run: Run) -> None:

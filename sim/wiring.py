@@ -6,14 +6,14 @@ conversions return is in sim/bench.py; when things happen is the business of sim
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.board_spec import TE_ON_BL, BoardSpec
 from firmware_bridge.chips import dac80508
-from sim.array.cell import Cells
+from sim.array.cell import Cells, Train
 from sim.array.noise import SlowNoise
 from sim.chips.cd4051b import Cd4051b
 from sim.chips.dac80508 import Dac80508
@@ -28,6 +28,18 @@ Rows = npt.NDArray[np.int64]
 # curvature of conduction is 0.7 % for V0 = 0.5 V.
 LINEAR_V = 0.2
 _KEPT = 64
+
+
+@dataclass(frozen=True)
+class LineVolts:
+    """Voltages of bit lines (cols,) and word lines (rows,), for nobody to write to.
+
+    `away_v` is the largest distance of a bit line from the virtual ground.
+    """
+
+    bl: Array
+    wl: Array
+    away_v: float
 
 
 class Wiring:
@@ -47,12 +59,17 @@ class Wiring:
     def __init__(self, spec: BoardSpec, preset: Preset, rng: np.random.Generator) -> None:
         self.spec, self.preset, self._rng, a = spec, preset, rng, preset.analog
         n = spec.dac_chips * dac80508.N_CHANNELS
-        self.cells = Cells(spec.rows, spec.cols, preset.cells, rng)
+        bl_sets = spec.polarity == TE_ON_BL
+        self.cells = Cells(spec.rows, spec.cols, preset.cells, rng, bl_sets)
         self.noise = SlowNoise(spec.rows, spec.cols, preset.cells, rng)
         self.dac_offset_v = a.dac_offset_v * rng.standard_normal(n)
         self.dac_gain = 1 + a.dac_gain * rng.standard_normal(n)
         self.dac_inl_lsb = a.dac_inl_lsb * rng.standard_normal(n)
         self.switch = Cd4051b(spec.mux_supply_v, spec.mux_control_v)
+        # by A and B: C is tied low; INH is common to all, and `enable` its opposite
+        self._channels = np.array(
+            [[self.switch.channel(a, b, 0, 0) for b in (0, 1)] for a in (0, 1)]
+        )
         lot = max(0.2, 1 + a.mux_r_on_lot * float(rng.standard_normal()))
         spread = a.mux_r_on_spread_ohm * rng.standard_normal(spec.rows)
         # by switch input; the open one has no meaning
@@ -78,6 +95,7 @@ class Wiring:
         self.connected = np.ones((spec.rows, spec.cols), dtype=bool)
         self.tia_stuck_high = np.zeros(spec.rows, dtype=bool)
         self.dead_adcs = np.zeros(spec.adcs, dtype=bool)
+        self.witness: list[Train] | None = None  # of pulses, for whoever repeats them
         self.rewired()
         self.power_up()
 
@@ -95,7 +113,8 @@ class Wiring:
         self.is_bl = np.isin(np.arange(len(self.channel_of_line)), self.bl_channels)
         self._known_ranges: dict[object, tuple[Array, npt.NDArray[np.bool_]]] = {}
         self._laws: dict[object, LineLaw] = {}
-        self._inputs: tuple[object, Rows] = (None, np.zeros(0, dtype=np.int64))
+        self._inputs: tuple[object, Rows, bool] = (None, np.zeros(0, dtype=np.int64), False)
+        self._lines: dict[object, LineVolts] = {}
         self._levels_v = np.array([v for _, v in sorted(self._source_levels_v().items())])
 
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -175,20 +194,43 @@ class Wiring:
 
     def bl_volts(self, codes: Rows | None = None) -> Array:
         """Bit-line voltages now, (cols,), or for codes (..., channels) behind the latch."""
-        active = self.active_codes() if codes is None else codes
-        return self.line_law(self.bl_channels).volts(active[..., self.bl_channels])
+        if codes is None:
+            return self._volts_now().bl
+        return self.line_law(self.bl_channels).volts(codes[..., self.bl_channels])
 
     def wl_volts(self, codes: Rows | None = None) -> Array:
         """Word-line voltages, as `bl_volts`, (rows,); 0 where the line is broken."""
-        active = self.active_codes() if codes is None else codes
-        volts = self.line_law(self.wl_channels).volts(active[..., self.wl_channels])
+        if codes is None:
+            return self._volts_now().wl
+        volts = self.line_law(self.wl_channels).volts(codes[..., self.wl_channels])
         return np.where(self.open_wl, 0.0, volts)
+
+    def _volts_now(self) -> LineVolts:
+        """Voltages of all lines, kept by what the DACs hold: a program begins as the last did."""
+        held: list[int] = []
+        for dac in self.dacs:
+            held += dac.active
+            held += (dac.gain, dac.config)
+        key = tuple(held)
+        if key not in self._lines:
+            if len(self._lines) >= _KEPT:
+                self._lines.clear()
+            codes = self.active_codes()
+            away = self.line_law(self.bl_channels, self.spec.tia_bias_v).volts(
+                codes[self.bl_channels]
+            )
+            self._lines[key] = LineVolts(
+                self.bl_volts(codes), self.wl_volts(codes), float(np.abs(away).max())
+            )
+        return self._lines[key]
 
     def sl_inputs(self) -> Rows:
         """Which input each SL switch selects, (rows,); open where outputs are off."""
         key = (self.chain.storage.tobytes(), self.oe, self.latched)
         if self._inputs[0] != key:
-            self._inputs = key, self._selected()
+            inputs = self._selected()
+            reads = (inputs == self.spec.sl_tia) | (inputs == self.spec.sl_float)
+            self._inputs = key, inputs, bool(reads.all())
         return self._inputs[1]
 
     def _selected(self) -> Rows:
@@ -200,9 +242,8 @@ class Wiring:
         for position, level in self.stuck_bits.items():
             outputs[position] = level
         bits = outputs[self.position_of_bit]
-        # C is tied low; INH is common to all, and `enable` its opposite
-        pairs = zip(bits[list(spec.sl_bit0)], bits[list(spec.sl_bit1)], strict=True)
-        return np.array([self.switch.channel(int(a), int(b), 0, 0) for a, b in pairs])
+        chosen: Rows = self._channels[bits[list(spec.sl_bit0)], bits[list(spec.sl_bit1)]]
+        return chosen
 
     def _source_levels_v(self) -> dict[int, float]:
         """Nominal voltage at each switch input."""
@@ -232,26 +273,35 @@ class Wiring:
 
     # ---- what the cells see -----------------------------------------------------------------
 
-    def stress(self, width_s: float, now_s: float) -> None:
+    def stress(self, width_s: float, now_cycles: int) -> None:
         """Put the present voltages on the cells for `width_s`, switches closed.
 
         Segments of the wires are left out here: a pulse moves lines by volts, they by millivolts.
         """
-        self.stress_with(self.bl_volts()[None], self.wl_volts()[None], width_s, [now_s])
+        self.stress_with(self.bl_volts()[None], self.wl_volts()[None], width_s, [now_cycles])
 
     def stress_with(
-        self, bl_v: Array, wl_v: Array, width_s: float, ends_s: Iterable[float]
+        self, bl_v: Array, wl_v: Array, width_s: float, end_cycles: npt.ArrayLike
     ) -> None:
-        """The same, one pulse after another, for given lines (n, cols), (n, rows) and ends."""
+        """The same, one pulse after another, for given lines (n, cols), (n, rows) and ends (n,)."""
         enabled, self.enable = self.enable, True
         source = self.source_volts()
         self.enable = enabled
         if np.isnan(source).all():
             return
-        lead = self.switch_ohm[self.sl_inputs(), np.arange(self.spec.rows)]
-        for bl, wl, now_s in zip(bl_v, wl_v, ends_s, strict=True):
-            read_v = self.spec.wl_read_v
-            self.cells.pulse_lines(bl, source, wl, lead, self.connected, read_v, width_s, now_s)
+        n, rows = len(bl_v), self.spec.rows
+        lead = self.switch_ohm[self.sl_inputs(), np.arange(rows)]
+        train = Train(
+            bl_v=np.ascontiguousarray(bl_v),
+            source_v=np.tile(source, (n, 1)),
+            wl_v=np.ascontiguousarray(wl_v),
+            lead_ohm=np.tile(lead, (n, 1)),
+            width_s=np.full(n, width_s),
+            end_cycles=np.array(end_cycles, dtype=np.int64),
+        )
+        if self.witness is not None:
+            self.witness.append(train)
+        self.cells.train(train, self.connected, self.spec.wl_read_v)
 
     def reads_gently(self, largest_v: float) -> bool:
         """Whether bit lines this far from the virtual ground leave cells far below switching."""
@@ -264,12 +314,9 @@ class Wiring:
 
     def only_reads(self) -> bool:
         """Whether every source line is at its amplifier or open."""
-        inputs = self.sl_inputs()
-        return bool(((inputs == self.spec.sl_tia) | (inputs == self.spec.sl_float)).all())
+        self.sl_inputs()
+        return self._inputs[2]
 
     def at_rest(self) -> bool:
         """Whether the present voltages leave every cell alone."""
-        away = self.line_law(self.bl_channels, self.spec.tia_bias_v).volts(
-            self.active_codes()[self.bl_channels]
-        )
-        return self.only_reads() and self.reads_gently(float(np.abs(away).max()))
+        return self.only_reads() and self.reads_gently(self._volts_now().away_v)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from rram_host.analog.layers import AnalogLinear
 from rram_host.analog.tape import Tape
-from rram_host.array.write_verify import ProgramReport, WriteVerifySettings
+from rram_host.array.policies import Policy
+from rram_host.array.reports import ProgramReport
 from rram_host.mapping.engine import ArrayEngine, Layout
 from rram_host.mapping.schemes import Scheme
 from rram_host.session import Board
@@ -64,7 +65,7 @@ def program_model(
     board: Board,
     products: Mapping[str, HasBase],
     scheme: Scheme,
-    settings: WriteVerifySettings | None = None,
+    policy: Policy | None = None,
     average: int = 16,
     progress: Progress | None = None,
 ) -> Deployment:
@@ -74,7 +75,7 @@ def program_model(
         board: an open board.
         products: base matrices by name.
         scheme: weights to conductances.
-        settings: write-verify settings.
+        policy: write-verify policy; default that of `Crossbar.program`.
         average: reads averaged for the read-back.
         progress: called with (cells done, cells asked).
 
@@ -82,7 +83,7 @@ def program_model(
         InputError: the matrices have more cells than the array.
     """
     layout = Layout.of(matrices(products), scheme, board.array.shape)
-    report = board.array.program(layout.targets(), settings, progress)
+    report = board.array.program(layout.targets(), policy, progress)
     return Deployment(board, layout, report, board.array.read(average))
 
 

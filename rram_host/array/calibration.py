@@ -65,12 +65,12 @@ class Calibration:
         """(rows, cols)."""
         return len(self.lines.row_ohm), len(self.dac_offset_v)
 
-    def rail_ohm(self, spec: BoardSpec) -> Array:
-        """Resistance of the switches when they pass the programming rail, (rows,).
+    def switch_ohm(self, spec: BoardSpec, signal_v: float) -> Array:
+        """Resistance of the switches when they pass a voltage, (rows,).
 
         The on-resistance of a CD4051B depends on the signal; the ratio is the datasheet's.
         """
-        ratio = spec.switch_ohm(spec.sl_rail_v) / spec.mux_r_on_ohm
+        ratio = spec.switch_ohm(signal_v) / spec.mux_r_on_ohm
         scaled: Array = self.lines.row_ohm * ratio
         return scaled
 

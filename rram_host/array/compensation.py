@@ -23,6 +23,7 @@ as T / (k q): as products see them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +33,8 @@ from firmware_bridge.board_spec import BoardSpec
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
-# How far a source line may hang below its rail in a RESET. Inhibited neighbours see this voltage
-# the wrong way round, and a selected bit line has to reach below it.
+# How far a source line may be pulled from its source in a RESET. Inhibited neighbours see this
+# voltage the wrong way round, and a selected bit line has to reach beyond it.
 MAX_SAG_V = 0.15
 _ROUNDS = 12
 _SMALL = 0.1e-6  # cells below this conductance say nothing about factors, in siemens
@@ -130,13 +131,13 @@ class Factors:
     rows: Array
     columns: Array
 
-    @property
+    @cached_property
     def input_scale(self) -> Array:
         """What inputs are multiplied by, (cols,), at most 1: q_min / q_c."""
         scale: Array = self.columns.min() / self.columns
         return scale
 
-    @property
+    @cached_property
     def output_scale(self) -> Array:
         """What currents are multiplied by, (rows,): 1 / (k_r q_min)."""
         scale: Array = 1.0 / (self.rows * self.columns.min())
@@ -166,6 +167,19 @@ def _mean(values: Array, weight: Array, axis: int) -> Array:
     return np.where(known, mean, mean[known].mean() if known.any() else 0.0)
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What some rows were measured as, negative readings as zero.
+
+    Attributes:
+        weights: siemens, (cols, rows), float32: enough to choose a range by.
+        largest_row_siemens: largest sum of a row.
+    """
+
+    weights: npt.NDArray[np.float32]
+    largest_row_siemens: float
+
+
 @dataclass
 class Compensation:
     """Factors of a chip in the state of its last whole read, for all rows or some of them.
@@ -178,6 +192,7 @@ class Compensation:
     measured: Array
     lines: LineResistances
     _cache: dict[bytes, Factors] = field(default_factory=dict)
+    _expected: dict[bytes, Expected] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Find the factors for all rows."""
@@ -188,42 +203,59 @@ class Compensation:
 
     def of_rows(self, rows: Rows) -> Factors:
         """Factors with only `rows` open: the others take no current from the bit lines."""
-        if len(np.unique(rows)) == len(self.measured):
-            return self.factors
-        key = np.sort(rows).tobytes()
-        if key not in self._cache:
-            alone = np.zeros_like(self._g)
-            alone[rows] = self._g[rows]
-            full = effective(self._g, self.lines)
-            now = effective(alone, self.lines)
-            # what was measured, changed as the model says that it changes
-            change = np.divide(now, full, out=np.ones_like(full), where=full > _SMALL)
-            self._cache[key] = separate(
-                np.where(alone > 0, self.measured * change, 0.0), self.conductances
-            )
-        return self._cache[key]
+        asked = rows.tobytes()
+        if asked not in self._cache:
+            key = np.sort(rows).tobytes()
+            if key not in self._cache:
+                whole = len(np.unique(rows)) == len(self.measured)
+                self._cache[key] = self.factors if whole else self._of_some(rows)
+            self._cache[asked] = self._cache[key]
+        return self._cache[asked]
+
+    def _of_some(self, rows: Rows) -> Factors:
+        alone = np.zeros_like(self._g)
+        alone[rows] = self._g[rows]
+        full = effective(self._g, self.lines)
+        now = effective(alone, self.lines)
+        # what was measured, changed as the model says that it changes
+        change = np.divide(now, full, out=np.ones_like(full), where=full > _SMALL)
+        return separate(np.where(alone > 0, self.measured * change, 0.0), self.conductances)
+
+    def expected(self, rows: Rows) -> Expected:
+        """What currents of `rows` are to be expected from."""
+        key = rows.tobytes()
+        if key not in self._expected:
+            positive = np.maximum(self.measured[rows], 0.0)
+            largest = float(positive.sum(1).max(initial=0.0))
+            self._expected[key] = Expected(np.ascontiguousarray(positive.T, np.float32), largest)
+        return self._expected[key]
 
 
 def reset_bl_volts(
-    reset_v: Array, selected: npt.NDArray[np.bool_], g: Array, rail_v: float, row_ohm: Array
+    reset_v: Array, selected: npt.NDArray[np.bool_], g: Array, source_v: float, row_ohm: Array
 ) -> Array:
     """Bit-line voltages that put a RESET voltage across cells of one row, (n, cols).
 
-    The row's source line hangs below the rail by the current of all cells of the row:
-    V_SL = V_rail - sum_sel(g V) / (1 / R_on + sum_unsel g), with unselected bit lines inhibited at
-    the rail; a selected bit line is then V_SL - V.
+    The current of all cells of the row pulls its source line away from its source, down from a
+    rail or up from ground, by
+
+        sag = sum_sel(g V) / (1 / R_on + sum_unsel g)
+
+    with unselected bit lines inhibited, at the source's voltage. A selected bit line is then
+    V_src - sag - V below a rail, and sag + V above ground.
 
     Args:
-        reset_v: wanted SL minus BL voltages, (n, cols), one row of the array per line.
+        reset_v: wanted voltages between the lines, (n, cols), one row of the array per line.
         selected: which cells to RESET, (n, cols).
         g: conductances of that row, (n, cols), in siemens.
-        rail_v: programming rail.
+        source_v: of the source lines: the programming rail, or 0.
         row_ohm: series resistance of each of these source lines, (n,).
     """
     driven = np.where(selected, g * reset_v, 0.0).sum(1)
     held = np.where(selected, 0.0, g).sum(1)
-    sl = rail_v - row_ohm * driven / (1.0 + row_ohm * held)
-    return np.where(selected, sl[:, None] - reset_v, rail_v)
+    sag = row_ohm * driven / (1.0 + row_ohm * held)
+    away = sag[:, None] + reset_v
+    return np.where(selected, source_v - away if source_v else away, source_v)
 
 
 def reset_groups(columns: Rows, sag_v: Array, parallel: int) -> list[list[int]]:

@@ -7,9 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from rram_host.array import masks
 from rram_host.array.calibration import Calibration
-from rram_host.array.compensation import Compensation, reset_bl_volts, reset_groups
+from rram_host.array.compensation import Compensation
+from rram_host.array.forming import FormSettings
+from rram_host.array.forming import form as form_cells
 from rram_host.array.log import ArrayLog, NoLog
+from rram_host.array.operations import Operations
+from rram_host.array.partial_read import read_cells
+from rram_host.array.policies import CoarseFine, Policy
 from rram_host.array.products import (
     Products,
     check_rows,
@@ -17,14 +23,10 @@ from rram_host.array.products import (
     expected_range,
     multiply,
 )
-from rram_host.array.pulses import ArrayProgram, reset_train, set_train
-from rram_host.array.write_verify import (
-    FormReport,
-    ProgramReport,
-    ResponseModel,
-    WriteVerifySettings,
-    check_targets,
-)
+from rram_host.array.pulses import ArrayProgram
+from rram_host.array.reports import FormReport, ProgramReport
+from rram_host.array.sweep import check_steps, effective_conductances
+from rram_host.array.write_verify import Job, check_targets
 from rram_host.board import readout
 from rram_host.board.core import BoardCore
 from rram_host.board.limits import array_of
@@ -36,8 +38,8 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Progress = Callable[[int, int], None]
 
-PRISTINE_SIEMENS = 1e-6
 MAX_AVERAGE = 10_000  # a minute and more of board time
+MAX_CYCLES = 1_000_000  # minutes of board time, and what the clock of one program can hold
 
 
 class Crossbar:
@@ -53,6 +55,7 @@ class Crossbar:
         self.spec = core.spec
         self.calibration = Calibration.nominal(core.spec)
         self._compensation: Compensation | None = None  # by the last whole read
+        self._operations = Operations(core, self, self._log)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -73,23 +76,37 @@ class Crossbar:
 
     # ---- read -------------------------------------------------------------------------------
 
-    def read(self, average: int = 4) -> Array:
+    def read(self, average: int = 4, cells: Mask | None = None) -> Array:
         """Conductance of every cell, in siemens, (rows, cols).
 
         Each cell is read with +0.1 V and -0.1 V on its bit line (offsets of DACs and amplifiers
         cancel), `average` times each, and freed of the series resistance of its lines.
 
+        Args:
+            average: readings of each cell.
+            cells: which; the others are NaN. Their rows alone are converted, their columns alone
+                are driven, in the range that the currents expected of them need. Default all.
+
         Raises:
-            InputError: average below 1.
+            InputError: average below 1, or a mask of another shape.
         """
+        if cells is not None:
+            return self._read_some(masks.checked(cells, self.shape), average)
         g = self.look(average)
         self._log.read(g)
         return g
 
+    def _read_some(self, cells: Mask, average: int) -> Array:
+        _check_average(average)
+        g = np.full(self.shape, np.nan)
+        if cells.any():
+            g = read_cells(self._core, cells, self._known(), self.calibration, average)
+            self._log.read(g)
+        return g
+
     def look(self, average: int = 1) -> Array:
         """The same as `read`, without telling the log."""
-        if not 1 <= average <= MAX_AVERAGE:
-            raise InputError(f"average {average} is outside 1..{MAX_AVERAGE}")
+        _check_average(average)
         # What one program's results hold; a longer average is several programs.
         most = MAX_RESULTS // (2 * self.spec.cols * self.spec.selects * self.spec.adcs)
         parts = [most] * (average // most) + [average % most] * (average % most > 0)
@@ -167,7 +184,7 @@ class Crossbar:
         factors = known.of_rows(wanted) if calibrate else None
         chosen = tia_range
         if chosen is None:
-            chosen = expected_range(self.spec, volts, known.measured[wanted])
+            chosen = expected_range(self.spec, volts, known.expected(wanted))
         readout.check_range(chosen)
         while True:
             gain = self.calibration.range_gain[chosen]
@@ -178,80 +195,126 @@ class Crossbar:
 
     # ---- form, set, reset -------------------------------------------------------------------
 
-    def form(self, cells: Mask | None = None, progress: Progress | None = None) -> FormReport:
-        """Electroform cells: a ramp of BL pulses with the gate as compliance, read after each step.
+    def form(
+        self,
+        cells: Mask | None = None,
+        progress: Progress | None = None,
+        settings: FormSettings | None = None,
+    ) -> FormReport:
+        """Electroform cells: a ramp of pulses with the gate as compliance, read after each step.
 
         Args:
             cells: which, (rows, cols); default all that are not known to be dead. Cells that are
                 formed already are left alone.
             progress: called with (step, steps).
+            settings: the ramp; default of the board file.
+
+        Returns:
+            The report; cells that did not form, and shorted ones, are named there.
 
         Raises:
-            InputError: mask of another shape.
+            InputError: mask of another shape, or a ramp that the board cannot give.
         """
-        p = self.spec.pulses
-        todo = self._check_mask(cells)
+        todo = masks.checked(cells, self.shape)
         if cells is None:
             todo &= ~self._log.dead()
-        pulses = np.zeros(self.shape, dtype=np.int64)
-        g = self.look(1)
-        todo &= g < PRISTINE_SIEMENS
-        gates = np.full(self.shape, p.form_wl_v)
-        steps = np.arange(p.form_bl_start_v, p.form_bl_stop_v + 1e-9, p.form_bl_step_v)
-        for number, bl_v in enumerate(steps.tolist()):
-            if not todo.any():
-                break
-            program = ArrayProgram(self.spec)
-            program.pulse(set_train(self.spec, todo, gates, bl_v, p.form_width_s))
-            pulses += todo
-            with self._log.pulsing(todo, forming=True):
-                g = self._run_and_read(program, 1)
-            todo &= g < PRISTINE_SIEMENS
-            if progress:
-                progress(number + 1, len(steps))
-        if progress:
-            progress(len(steps), len(steps))
-        report = FormReport(g, pulses, todo, g > self.spec.shorted_siemens)
+        ramp = settings or FormSettings.of(self.spec)
+        report = form_cells(self._operations, todo, ramp, progress)
         self._log.formed(report)
         return report
 
-    def set_cells(self, cells: Mask, wl_v: Array, bl_v: float | None = None) -> Array:
+    def set_cells(
+        self, cells: Mask, wl_v: Array, bl_v: float | None = None, width_s: float | None = None
+    ) -> Array:
         """One SET pulse on each cell of a mask, then a read, in siemens.
 
         Args:
             cells: which, (rows, cols).
             wl_v: gate voltage of each, (rows, cols): the compliance.
-            bl_v: SET voltage; default of the board file.
+            bl_v: SET voltage, between bit line and source line; default of the board file.
+            width_s: pulse width; default of the board file.
         """
-        p = self.spec.pulses
-        program = ArrayProgram(self.spec)
-        mask = self._check_mask(cells)
+        program, mask = ArrayProgram(self.spec), masks.checked(cells, self.shape)
         gates = self._check_volts_of(wl_v, mask, "WL")
-        if mask.any():
-            volts = p.set_bl_v if bl_v is None else bl_v
-            program.pulse(set_train(self.spec, mask, gates, volts, p.set_width_s))
-        return self._pulse_and_read(program, mask)
+        self._operations.add_set(program, mask, gates, bl_v, width_s)
+        return self._operations.pulse_once(program, mask)
 
-    def reset_cells(self, cells: Mask, reset_v: Array) -> Array:
+    def reset_cells(self, cells: Mask, reset_v: Array, width_s: float | None = None) -> Array:
         """One RESET pulse on each cell of a mask, other bit lines inhibited, then a read.
 
         Args:
             cells: which, (rows, cols).
-            reset_v: SL minus BL voltage of each, (rows, cols).
+            reset_v: RESET voltage of each, between source line and bit line, (rows, cols).
+            width_s: pulse width; default of the board file.
         """
-        mask = self._check_mask(cells)
+        mask = masks.checked(cells, self.shape)
         volts = self._check_volts_of(reset_v, mask, "RESET")
         if volts.min() < 0:
             raise InputError(f"RESET voltage {volts.min():.4g} V is below 0 V: it would SET")
         program = ArrayProgram(self.spec)
-        self._add_reset(program, mask, volts, self.look(1), self.spec.cols)
-        return self._pulse_and_read(program, mask)
+        g = self.look(1)
+        self._operations.add_reset(program, mask, volts, g, self.spec.cols, width_s)
+        return self._operations.pulse_once(program, mask)
 
-    def _check_mask(self, cells: Mask | None) -> Mask:
-        mask = np.ones(self.shape, dtype=bool) if cells is None else np.array(cells, dtype=bool)
-        if mask.shape != self.shape:
-            raise InputError(f"cell mask has shape {mask.shape}, the array has {self.shape}")
-        return mask
+    def cycle_cells(
+        self, cells: Mask, wl_v: Array, reset_v: Array, cycles: int, set_siemens: Array
+    ) -> None:
+        """RESET and SET cells over and over, in one program without reads.
+
+        Args:
+            cells: which, (rows, cols).
+            wl_v: gate voltage of each SET, (rows, cols).
+            reset_v: RESET voltage of each, (rows, cols).
+            cycles: how often; each is a RESET and then a SET pulse.
+            set_siemens: what cells hold when SET, (rows, cols): the sag of their source lines while
+                they are RESET follows from it.
+
+        Raises:
+            InputError: no cycles or too many for one program, shapes, or voltages out of limits.
+        """
+        if not 1 <= cycles <= MAX_CYCLES:
+            raise InputError(f"{cycles} cycles in one program: outside 1..{MAX_CYCLES}")
+        mask = masks.checked(cells, self.shape)
+        gates = self._check_volts_of(wl_v, mask, "WL")
+        volts = self._check_volts_of(reset_v, mask, "RESET")
+        if mask.any():
+            self._operations.cycle(mask, gates, volts, set_siemens, cycles)
+
+    def idle(self) -> None:
+        """Gates closed, bit lines at zero, source lines at ground, now."""
+        self._core.driver.safe()
+
+    def sweep(self, cell: tuple[int, int], steps_v: Array, wl_v: float, average: int = 2) -> Array:
+        """Pulse one cell with one voltage after another and read it after each, in one program.
+
+        Args:
+            cell: (row, col).
+            steps_v: voltages of the pulses, (n,): above 0 V SET, below 0 V RESET.
+            wl_v: gate voltage of SET pulses, the compliance.
+            average: reads of each sign after every step.
+
+        Returns:
+            Conductance after every step, (n,), siemens.
+
+        Raises:
+            InputError: a cell outside the array, or steps that the lines cannot give.
+        """
+        row, col = cell
+        if not (0 <= row < self.spec.rows and 0 <= col < self.spec.cols):
+            raise InputError(f"cell {cell} is outside the array of {self.shape} cells")
+        steps = check_steps(self.spec, steps_v, average)
+        before = self.look(1)[row, col]
+        mask = np.zeros(self.shape, dtype=bool)
+        mask[row, col] = True
+        gain = float(self.calibration.range_gain[CELL_RANGE][row])
+        with self._log.pulsing(mask * steps.size):
+            seen = effective_conductances(self._core, row, col, steps, wl_v, average, gain)
+        factors = self._known().of_rows(np.array([row]))
+        # T = k q g with 1 / k = 1 + R (g + g of the rest of the row), which is known for `before`
+        row_ohm, seen = self.calibration.lines.row_ohm[row], seen / factors.columns[col]
+        rest = 1 / factors.rows[row] - row_ohm * before
+        g: Array = seen * rest / (1 - row_ohm * seen)
+        return g
 
     def _check_volts_of(self, volts: Array, mask: Mask, what: str) -> Array:
         values = array_of(volts, f"{what} voltage")
@@ -259,44 +322,17 @@ class Crossbar:
             raise InputError(f"{what} voltages need shape {self.shape} and a number for every cell")
         return np.where(mask, values, 0.0)
 
-    def _pulse_and_read(self, program: ArrayProgram, cells: Mask) -> Array:
-        with self._log.pulsing(cells):
-            g = self._run_and_read(program, 1)
-        self._log.pulsed(g)
-        return g
-
-    def _run_and_read(self, program: ArrayProgram, average: int) -> Array:
+    def run_and_read(self, program: ArrayProgram, average: int = 1) -> Array:
+        """Run a program with a read of all cells at its end: conductances, (rows, cols)."""
         self._add_read(program, average)
         return self._conductances(self._core.driver.run(program.asm, program.table), average)
-
-    def _add_reset(
-        self, program: ArrayProgram, cells: Mask, volts: Array, g: Array, parallel: int
-    ) -> None:
-        """RESET pulses for cells, at most `parallel` of a row at once, with little sag."""
-        row_ohm = self.calibration.rail_ohm(self.spec)
-        sag_v = row_ohm[:, None] * np.maximum(g, 0.0) * volts
-        order, chosen = [], []
-        for row in np.flatnonzero(cells.any(1)).tolist():
-            for columns in reset_groups(np.flatnonzero(cells[row]), sag_v[row], parallel):
-                selected = np.zeros(self.spec.cols, dtype=bool)
-                selected[columns] = True
-                order.append(row)
-                chosen.append(selected)
-        if not order:
-            return
-        rows, selected = np.array(order), np.array(chosen)
-        spec, p = self.spec, self.spec.pulses
-        bl_v = reset_bl_volts(
-            volts[rows], selected, np.maximum(g[rows], 0.0), spec.sl_rail_v, row_ohm[rows]
-        )
-        program.pulse(reset_train(spec, rows, bl_v, p.reset_wl_v, p.reset_width_s))
 
     # ---- program ----------------------------------------------------------------------------
 
     def program(
         self,
         targets_siemens: npt.ArrayLike,
-        settings: WriteVerifySettings | None = None,
+        policy: Policy | None = None,
         progress: Progress | None = None,
     ) -> ProgramReport:
         """Write-verify cells to target conductances. Cells that are not formed are formed first.
@@ -304,7 +340,7 @@ class Crossbar:
         Args:
             targets_siemens: (rows, cols), NaN = leave alone. Cells known to be dead are left out:
                 their targets are NaN in the report.
-            settings: tolerance, pulse limit and so on.
+            policy: how; default `CoarseFine()`.
             progress: called with (cells done, cells asked).
 
         Returns:
@@ -313,25 +349,26 @@ class Crossbar:
         Raises:
             InputError: shape, or a target outside the chip's window.
         """
-        settings = settings or WriteVerifySettings()
+        chosen = policy or CoarseFine()
         targets = self._log.allowed(check_targets(targets_siemens, self.spec))
         asked = ~np.isnan(targets)
         traffic = self._core.driver.traffic
         before = (traffic.transactions, traffic.words, traffic.board_time_s)
         formed = self.form(asked)
         live = asked & ~formed.unformed & ~formed.shorted
-        pulses, measured, rounds = self._write(
-            np.where(live, targets, 0.0), live, settings, progress
-        )
+        job = Job(self._operations, np.where(live, targets, 0.0), live, progress)
+        chosen.write(job)
         report = ProgramReport(
             targets_siemens=targets,
-            measured_siemens=np.where(asked, measured, np.nan),
-            pulses=pulses,
+            measured_siemens=np.where(asked, job.g, np.nan),
+            pulses=job.pulses,
             form_pulses=formed.pulses,
-            converged=live & (np.abs(measured - targets) <= settings.accept_siemens),
+            energy_j=job.energy_j,
+            converged=live & (np.abs(job.g - targets) <= chosen.accept_siemens),
             unformed=formed.unformed & asked,
-            accept_siemens=settings.accept_siemens,
-            rounds=rounds,
+            accept_siemens=chosen.accept_siemens,
+            policy=chosen.name,
+            rounds=job.rounds,
             transactions=traffic.transactions - before[0],
             words=traffic.words - before[1],
             board_time_s=traffic.board_time_s - before[2],
@@ -339,47 +376,7 @@ class Crossbar:
         self._log.programmed(report)
         return report
 
-    def _write(
-        self,
-        targets: Array,
-        live: Mask,
-        settings: WriteVerifySettings,
-        progress: Progress | None,
-    ) -> tuple[npt.NDArray[np.int64], Array, int]:
-        """Rounds until every live cell is done or out of pulses, by an averaged last reading.
 
-        Returns:
-            Pulses of every cell, the last reading, and how many rounds it took.
-        """
-        p = self.spec.pulses
-        model = ResponseModel(p, self.shape, settings.gain)
-        pulses = np.zeros(self.shape, dtype=np.int64)
-        g = self.look(settings.verify_average)
-        rounds, done, confirmed = 0, np.zeros(self.shape, dtype=bool), False
-        while True:
-            error = np.abs(g - targets)
-            done = (error <= settings.tolerance_siemens) | (
-                done & (error <= settings.accept_siemens)
-            )
-            todo = live & ~done & (pulses < settings.max_pulses) & ~self._log.worn()
-            if progress:
-                progress(int((live & done).sum()), int(live.sum()))
-            if not todo.any():
-                if confirmed:
-                    return pulses, g, rounds
-                g, confirmed = self.look(4), True
-                continue
-            confirmed = False
-            up, down = todo & (g < targets), todo & (g > targets)
-            wl_v = np.minimum(model.set_wl_v(targets), self.spec.wl_limit_v)
-            reset_v = model.reset_v(targets)
-            program = ArrayProgram(self.spec)
-            if up.any():
-                program.pulse(set_train(self.spec, up, wl_v, p.set_bl_v, p.set_width_s))
-            self._add_reset(program, down, reset_v, g, settings.max_parallel_reset)
-            with self._log.pulsing(todo):
-                after = self._run_and_read(program, settings.verify_average)
-            model.learn(up, wl_v, g, after, is_set=True)
-            model.learn(down, reset_v, g, after, is_set=False)
-            pulses += todo
-            g, rounds = after, rounds + 1
+def _check_average(average: int) -> None:
+    if not 1 <= average <= MAX_AVERAGE:
+        raise InputError(f"average {average} is outside 1..{MAX_AVERAGE}")

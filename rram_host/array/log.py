@@ -8,10 +8,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rram_host.array.write_verify import FormReport, ProgramReport
+from rram_host.array.reports import FormReport, ProgramReport
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
 
 
 class ArrayLog(Protocol):
@@ -33,8 +34,10 @@ class ArrayLog(Protocol):
         """Cells that have had all the SET and RESET pulses that they may get."""
         ...
 
-    def pulsing(self, cells: Mask, forming: bool = False) -> AbstractContextManager[object]:
-        """A pulse on each of `cells` is given inside this context.
+    def pulsing(
+        self, cells: Mask | Counts, forming: bool = False
+    ) -> AbstractContextManager[object]:
+        """A pulse on each of `cells`, or as many as it counts, is given inside this context.
 
         Raises:
             InputError: a cell may not get any more.
@@ -73,7 +76,9 @@ class NoLog:
         """None."""
         return np.zeros((1, 1), dtype=bool)
 
-    def pulsing(self, cells: Mask, forming: bool = False) -> AbstractContextManager[object]:
+    def pulsing(
+        self, cells: Mask | Counts, forming: bool = False
+    ) -> AbstractContextManager[object]:
         """Nothing."""
         return nullcontext()
 

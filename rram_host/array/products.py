@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508
-from rram_host.array.compensation import Factors
+from rram_host.array.compensation import Expected, Factors
 from rram_host.array.pulses import ArrayProgram
 from rram_host.board import kernels, readout
 from rram_host.board.core import BoardCore
@@ -91,7 +91,7 @@ def multiply(
 
 def _chunk(spec: BoardSpec, rows: Rows) -> int:
     """Vectors that one program can take."""
-    results = len(readout.selects_for(spec, rows)) * spec.adcs
+    results = readout.conversions(spec, rows)
     return min(MAX_TABLE_CODES // spec.cols, MAX_RESULTS // results) - ZERO_READS
 
 
@@ -133,17 +133,18 @@ def _program(core: BoardCore, n: int, rows: Rows, tia_range: int) -> Compiled:
     return core.compiled[key]
 
 
-def expected_range(spec: BoardSpec, volts: Array, effective: Array) -> int:
-    """Amplifier range for the currents that measured conductances (rows, cols) let expect.
+def expected_range(spec: BoardSpec, volts: Array, expected: Expected) -> int:
+    """Amplifier range for the currents that measured conductances let expect.
 
     Of a large batch a part is looked at, and a quarter added; `Products.saturated` tells where
     that was not enough.
     """
-    mine = np.maximum(effective, 0.0)
     step = max(1, len(volts) // LOOKED_AT)
-    largest = float(np.abs(volts[::step] @ mine.T).max(initial=0.0))
+    with np.errstate(all="ignore"):  # voltages are not checked yet
+        currents = volts[::step].astype(np.float32) @ expected.weights
+        largest = float(max(currents.max(initial=0.0), -currents.min(initial=0.0)))
     margin = 1.25 if step > 1 else 1.0
-    return readout.choose_range(spec, largest * margin, float(mine.sum(1).max(initial=0.0)))
+    return readout.choose_range(spec, largest * margin, expected.largest_row_siemens)
 
 
 def check_voltages(voltages: npt.ArrayLike, spec: BoardSpec) -> Array:

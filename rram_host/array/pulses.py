@@ -1,11 +1,16 @@
 """Phases of array programs: pulse trains and reads, as parts of one micro-program.
 
-SET and form: source lines at ground; one column at a time carries the SET voltage on its BL, and
-every row's gate limits its own cell, so 32 cells are SET at once, each with its own compliance.
+SET and form, one column at a time: the voltage stands between that column's BL and the source
+lines, and every row's gate limits its own cell, so 32 cells are SET at once, each with its own
+compliance. RESET, one row at a time: its gate is fully open, every BL makes its own cell's voltage,
+and the BLs of other cells are inhibited, held where the source line is. Which line is the higher
+one follows from where the cells have their top electrodes:
 
-RESET: source lines at the rail; one row at a time has its gate open, and every BL pulls its own
-cell down, while the unselected BLs are inhibited at the rail, so no other cell of the row sees a
-voltage. Source lines of rows that a phase does not use float.
+    polarity    SET, form                                   RESET
+    te_on_bl    SL ground, BL V, other BLs ground           SL rail, BL rail - V, other BLs rail
+    te_on_sl    SL rail, BL rail - V, other BLs rail        SL ground, BL V, other BLs ground
+
+Source lines of rows that a phase does not use float.
 """
 
 from __future__ import annotations
@@ -15,14 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.board_spec import TE_ON_BL, BoardSpec
 from firmware_bridge.chips import dac80508
 from firmware_bridge.microcode import CLOCK_HZ, Op
 from rram_host.board import readout
 from rram_host.board.limits import codes_for
 from rram_host.board.lines import LineProgram
+from rram_host.errors import InputError
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint16]
 
 
@@ -33,18 +40,34 @@ class PulseTrain:
     Attributes:
         bl_v: bit-line voltages of each pulse, (n, cols).
         wl_v: gate voltages of each pulse, (n, rows).
+        selected: bit lines whose cells a pulse is for, (n, cols); the others are to be inhibited.
         width_s: duration of every pulse.
         sl_input: what the source lines of the pulsed rows are switched to; the others float.
     """
 
     bl_v: Array
     wl_v: Array
+    selected: Mask
     width_s: float
     sl_input: int
 
 
+def set_source(spec: BoardSpec) -> tuple[int, float]:
+    """Switch input of source lines while SETting and forming, and its voltage."""
+    if spec.polarity == TE_ON_BL:
+        return spec.sl_ground, 0.0
+    return spec.sl_rail, spec.sl_rail_v
+
+
+def reset_source(spec: BoardSpec) -> tuple[int, float]:
+    """Switch input of source lines while RESETting, and its voltage."""
+    if spec.polarity == TE_ON_BL:
+        return spec.sl_rail, spec.sl_rail_v
+    return spec.sl_ground, 0.0
+
+
 def set_train(
-    spec: BoardSpec, cells: npt.NDArray[np.bool_], wl_v: Array, bl_v: float, width_s: float
+    spec: BoardSpec, cells: Mask, wl_v: Array, volts: float, width_s: float
 ) -> PulseTrain:
     """SET (or form) pulses for `cells`, column by column.
 
@@ -52,31 +75,90 @@ def set_train(
         spec: the board.
         cells: which cells, (rows, cols).
         wl_v: gate voltage for each of them, (rows, cols).
-        bl_v: SET voltage.
+        volts: SET voltage, between bit line and source line.
         width_s: pulse width.
+
+    Raises:
+        InputError: the lines cannot give the voltage.
     """
+    sl_input, source_v = set_source(spec)
+    check_amplitude(spec, volts, source_v, "SET")
     columns = np.flatnonzero(cells.any(0))
-    bl = np.zeros((columns.size, spec.cols))
-    bl[np.arange(columns.size), columns] = bl_v
+    selected = np.zeros((columns.size, spec.cols), dtype=bool)
+    selected[np.arange(columns.size), columns] = True
+    bl = np.where(selected, abs(source_v - volts), source_v)
     wl = np.where(cells, wl_v, 0.0).T[columns]
-    return PulseTrain(bl, wl, width_s, spec.sl_ground)
+    return PulseTrain(bl, wl, selected, width_s, sl_input)
 
 
 def reset_train(
-    spec: BoardSpec, order: npt.NDArray[np.int64], bl_v: Array, wl_v: float, width_s: float
+    spec: BoardSpec,
+    order: npt.NDArray[np.int64],
+    selected: Mask,
+    bl_v: Array,
+    wl_v: float,
+    width_s: float,
 ) -> PulseTrain:
     """RESET pulses, one row of the array per pulse.
 
     Args:
         spec: the board.
         order: row of each pulse, (n,).
-        bl_v: bit-line voltages of each pulse, unselected ones at the rail, (n, cols).
+        selected: cells of that row, (n, cols).
+        bl_v: bit-line voltages of each pulse, unselected ones inhibited, (n, cols).
         wl_v: gate voltage of the pulsed row.
         width_s: pulse width.
     """
     wl = np.zeros((order.size, spec.rows))
     wl[np.arange(order.size), order] = wl_v
-    return PulseTrain(bl_v, wl, width_s, spec.sl_rail)
+    return PulseTrain(bl_v, wl, selected, width_s, reset_source(spec)[0])
+
+
+def check_amplitude(spec: BoardSpec, volts: float, source_v: float, what: str) -> None:
+    """Refuse a voltage between lines that they cannot give: nothing is clipped.
+
+    Args:
+        spec: the board.
+        volts: wanted, between bit line and source line.
+        source_v: where the source lines are; 0 where bit lines are the higher ones.
+        what: "SET" or "RESET".
+
+    Raises:
+        InputError: not a number, below 0 V (it would do the opposite), or beyond what the rail, or
+            the bit lines, reach.
+    """
+    most, line = (source_v, "the rail gives") if source_v else (spec.bl_limit_v, "bit lines give")
+    if not 0 <= volts <= most:
+        raise InputError(
+            f"{what} voltage {volts:.6g} V is outside 0..{most:.4g} V, which {line} on board "
+            f"{spec.name} ({spec.polarity})"
+        )
+
+
+def check_inhibited(spec: BoardSpec, train: PulseTrain) -> None:
+    """Refuse pulses that cells would see which they are not for.
+
+    In an open row, every unselected bit line must be within `half_select_limit_v` of the source
+    line; lines that no gate connects carry what they like.
+
+    Raises:
+        InputError: names the first such cell and its voltage.
+    """
+    sources = {spec.sl_ground: 0.0, spec.sl_rail: spec.sl_rail_v, spec.sl_tia: spec.tia_bias_v}
+    if train.sl_input not in sources:
+        return  # the source line floats
+    across_v = np.where(train.selected, 0.0, train.bl_v - sources[train.sl_input])
+    open_rows = train.wl_v > 0
+    wrong = (np.abs(across_v) > spec.half_select_limit_v) & open_rows.any(1)[:, None]
+    if not wrong.any():
+        return
+    pulse, col = np.argwhere(wrong)[0].tolist()
+    row = int(np.flatnonzero(open_rows[pulse])[0])
+    raise InputError(
+        f"pulse {pulse} would put {abs(across_v[pulse, col]):.4g} V across the unselected cell "
+        f"({row}, {col}): its bit line is not inhibited; at most {spec.half_select_limit_v:g} V "
+        f"(limits.half_select) on board {spec.name}"
+    )
 
 
 class ArrayProgram:
@@ -106,8 +188,14 @@ class ArrayProgram:
         """Add a pulse train.
 
         Raises:
-            InputError: a voltage is out of limits.
+            InputError: a voltage is out of limits, or a cell that the pulses are not for would see
+                one.
         """
+        check_inhibited(self._spec, train)
+        self.add_unchecked(train)
+
+    def add_unchecked(self, train: PulseTrain) -> None:
+        """The same without looking at unselected cells: for tests of what inhibition is for."""
         spec, asm = self._spec, self.asm
         bl = codes_for(train.bl_v, spec.bl_limit_v, 5.0, "BL")
         wl = codes_for(train.wl_v, spec.wl_limit_v, 5.0, "WL")

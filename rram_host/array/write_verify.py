@@ -1,179 +1,168 @@
-"""Write-verify: from target conductances to pulses, learning each cell's response on the way.
+"""Write-verify: rounds of pulses and a read, each one program, until cells are at their targets.
 
-A round is one program: SET pulses for cells that are too low, RESET pulses for cells that are too
-high, then a read of the whole array. What to try next follows from the linear laws
-
-    SET:    G = slope (V_WL - offset)             RESET:  G = top - slope_r (V - V_0)
-
-whose offsets are learnt cell by cell from every pulse that moved the cell (the secant on a line of
-known slope), and pushed on where a pulse did nothing.
+A `Job` is what a policy works with: it keeps readings, pulses and energy of every cell, and no cell
+gets more pulses than the policy and the chip's log allow.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.board_spec import BoardSpec, PulseDefaults
+from firmware_bridge.board_spec import BoardSpec
+from rram_host.array.reports import pulse_energy_j
+from rram_host.array.stepping import Pulses, Stepper
 from rram_host.errors import InputError
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class WriteVerifySettings:
-    """How hard to try.
-
-    Attributes:
-        tolerance_siemens: a cell is done once it reads within this of its target.
-        accept_siemens: a cell that was done is taken up again when it reads farther off than
-            this, and counts as converged when its last reading is within it.
-        max_pulses: pulses per cell, SET and RESET together, forming not counted.
-        gain: share of an observed offset error that is learnt from one pulse.
-        max_parallel_reset: cells of one row that are RESET by one pulse.
-        verify_average: repetitions of each verify read.
-    """
-
-    tolerance_siemens: float = 0.6e-6
-    accept_siemens: float = 1.2e-6
-    max_pulses: int = 40
-    gain: float = 0.8
-    max_parallel_reset: int = 16
-    verify_average: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse settings that cannot work."""
-        if not self.tolerance_siemens > 0:
-            raise InputError(f"tolerance {self.tolerance_siemens} S must be above 0 S")
-        if not self.accept_siemens >= self.tolerance_siemens:
-            raise InputError(
-                f"accept {self.accept_siemens} S must be at least the tolerance of "
-                f"{self.tolerance_siemens} S"
-            )
-        for name in ("max_pulses", "max_parallel_reset", "verify_average"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)} must be at least 1")
-        if not 0 < self.gain <= 1:
-            raise InputError(f"gain {self.gain} is outside 0..1")
-
-
-@dataclass(frozen=True)
-class ProgramReport:
-    """What came of programming, cell by cell; arrays are (rows, cols), NaN where not asked for.
-
-    Attributes:
-        targets_siemens: what was asked.
-        measured_siemens: last reading.
-        pulses: SET and RESET pulses given, forming pulses apart.
-        form_pulses: forming pulses given.
-        converged: within `accept_siemens` at the last reading.
-        unformed: cells asked for that never formed.
-        accept_siemens: as set.
-        rounds: write-verify rounds.
-        transactions, words: link traffic of the whole call.
-        board_time_s: board time of the whole call.
-    """
-
-    targets_siemens: Array
-    measured_siemens: Array
-    pulses: npt.NDArray[np.int64]
-    form_pulses: npt.NDArray[np.int64]
-    converged: Mask
-    unformed: Mask
-    accept_siemens: float
-    rounds: int
-    transactions: int
-    words: int
-    board_time_s: float
+class Rules(Protocol):
+    """What a pass goes by; see `rram_host.array.policies.SinglePass`."""
 
     @property
-    def asked(self) -> Mask:
-        """Cells that had a target."""
-        return ~np.isnan(self.targets_siemens)
+    def tolerance_siemens(self) -> float: ...  # noqa: D102
+    @property
+    def accept_siemens(self) -> float: ...  # noqa: D102
+    @property
+    def max_pulses(self) -> int: ...  # noqa: D102
+    @property
+    def verify_reads(self) -> int: ...  # noqa: D102
+    @property
+    def confirm_reads(self) -> int: ...  # noqa: D102
+    @property
+    def max_confirms(self) -> int: ...  # noqa: D102
+    @property
+    def max_parallel_reset(self) -> int: ...  # noqa: D102
+    @property
+    def pulse_width_s(self) -> float | None: ...  # noqa: D102
+
+
+class Cells(Protocol):
+    """Cells that can be pulsed and read: `rram_host.array.operations.Operations`, or a stand-in."""
 
     @property
-    def error_siemens(self) -> Array:
-        """Measured minus target."""
-        return self.measured_siemens - self.targets_siemens
+    def spec(self) -> BoardSpec:
+        """The board."""
+        ...
 
-    @property
-    def failed(self) -> list[tuple[int, int]]:
-        """Cells (row, col) that did not converge."""
-        return [(int(r), int(c)) for r, c in np.argwhere(self.asked & ~self.converged)]
+    def look(self, average: int) -> Array:
+        """Conductances of all cells, (rows, cols), siemens."""
+        ...
 
-    def share_within(self, tolerance_siemens: float) -> float:
-        """Share of the asked cells whose last reading is within a tolerance of the target."""
-        error = np.abs(self.error_siemens[self.asked])
-        return float((error <= tolerance_siemens).mean()) if error.size else 1.0
+    def pulse_and_look(self, pulses: Pulses, g: Array, rules: Rules) -> Array:
+        """One round: pulses on cells that read g, then a read of all."""
+        ...
 
-    @property
-    def mean_pulses(self) -> float:
-        """Mean SET and RESET pulses of the asked cells."""
-        return float(self.pulses[self.asked].mean()) if self.asked.any() else 0.0
+    def worn(self) -> Mask:
+        """Cells that may get no more pulses."""
+        ...
 
-
-@dataclass(frozen=True)
-class FormReport:
-    """What came of forming; arrays (rows, cols).
-
-    Attributes:
-        measured_siemens: conductance after the last step.
-        pulses: forming pulses given.
-        unformed: cells that never formed.
-        shorted: cells above `BoardSpec.shorted_siemens`.
-    """
-
-    measured_siemens: Array
-    pulses: npt.NDArray[np.int64]
-    unformed: Mask
-    shorted: Mask
+    def wait(self, duration_s: float) -> None:
+        """Let board time pass, lines at rest."""
+        ...
 
 
-class ResponseModel:
-    """What is known of each cell's response; arrays (rows, cols).
+class Job:
+    """Cells on their way to their targets; arrays (rows, cols).
 
     Args:
-        pulses: first guesses.
-        shape: (rows, cols).
-        gain: share of an observed error that is learnt.
+        cells: what is pulsed and read.
+        targets: siemens; a number for every cell.
+        live: cells that are to be written.
+        progress: called with (cells done, cells asked).
+
+    Attributes:
+        g: last reading, siemens.
+        pulses: pulses given so far.
+        energy_j: of these pulses; see `pulse_energy_j`.
+        rounds: how many rounds so far.
     """
 
-    def __init__(self, pulses: PulseDefaults, shape: tuple[int, int], gain: float) -> None:
-        self._p, self._gain = pulses, gain
-        self.set_offset_v = np.full(shape, pulses.set_wl_offset_v)
-        self.reset_zero_v = np.full(shape, pulses.reset_start_v)
+    def __init__(
+        self, cells: Cells, targets: Array, live: Mask, progress: Progress | None = None
+    ) -> None:
+        self._cells, self._progress = cells, progress
+        self.spec, self.targets, self.live = cells.spec, targets, live
+        self.g = np.full(targets.shape, np.nan)
+        self.pulses = np.zeros(targets.shape, dtype=np.int64)
+        self.energy_j = np.zeros(targets.shape)
+        self.rounds = 0
 
-    def set_wl_v(self, target: Array) -> Array:
-        """Gate voltage whose SET should end at the target."""
-        volts: Array = self.set_offset_v + target / self._p.set_wl_slope_siemens_per_v
-        return volts
+    @property
+    def error(self) -> Array:
+        """Last reading minus target, siemens."""
+        return self.g - self.targets
 
-    def reset_v(self, target: Array) -> Array:
-        """RESET voltage that should end at the target."""
-        p = self._p
-        above_v = (p.reset_top_siemens - target) / p.reset_slope_siemens_per_v
-        wanted: Array = self.reset_zero_v + above_v
-        return np.minimum(np.maximum(wanted, p.reset_start_v), p.reset_stop_v)
+    def look(self, average: int) -> None:
+        """Read all cells."""
+        self.g = self._cells.look(average)
 
-    def learn(self, cells: Mask, used_v: Array, before: Array, after: Array, is_set: bool) -> None:
-        """Take in what pulses of `used_v` did to `cells`: from `before` to `after`, siemens."""
-        p = self._p
-        if is_set:
-            offset, seen = self.set_offset_v, used_v - after / p.set_wl_slope_siemens_per_v
-            bound = used_v - before / p.set_wl_slope_siemens_per_v
-        else:
-            offset = self.reset_zero_v
-            seen = used_v - (p.reset_top_siemens - after) / p.reset_slope_siemens_per_v
-            bound = used_v - (p.reset_top_siemens - before) / p.reset_slope_siemens_per_v
-        moved = np.abs(after - before) > 1e-6
-        # A pulse that did nothing ends below (SET) or above (RESET) where the cell already is:
-        # the offset is at least `bound`, and a little more makes the next one bite.
-        pushed = np.maximum(offset, bound) + 0.01
-        learnt = offset + self._gain * (seen - offset)
-        offset[cells] = np.where(moved, learnt, pushed)[cells]
+    def wait(self, duration_s: float) -> None:
+        """Let board time pass."""
+        self._cells.wait(duration_s)
+
+    def converge(self, stepper: Stepper, rules: Rules, cells: Mask | None = None) -> None:
+        """Rounds until every cell is done or out of pulses.
+
+        A cell is done once it reads within the tolerance, and stays so until all are: the averaged
+        reading that confirms them takes up again those that are off by more than `accept_siemens`,
+        `max_confirms` times at most. Those that left since have relaxed, and would again.
+
+        Args:
+            stepper: chooses pulses.
+            rules: tolerance, limits, reads.
+            cells: which; default all live ones.
+        """
+        live = self.live if cells is None else self.live & cells
+        if cells is None or np.isnan(self.g).any():
+            self.look(rules.verify_reads)
+        done, confirms = np.zeros(live.shape, dtype=bool), 0
+        while True:
+            done |= np.abs(self.error) <= rules.tolerance_siemens
+            self._tell(done | ~live)
+            todo = live & ~done & (self.pulses < rules.max_pulses) & ~self._cells.worn()
+            if self._round(stepper, rules, todo):
+                continue
+            self.look(rules.confirm_reads)
+            done &= np.abs(self.error) <= rules.accept_siemens
+            todo = live & ~done & (self.pulses < rules.max_pulses) & ~self._cells.worn()
+            confirms += 1
+            if confirms > rules.max_confirms or not self._round(stepper, rules, todo):
+                self._tell(done | ~live)
+                return
+
+    def _tell(self, done: Mask) -> None:
+        if self._progress:
+            self._progress(int((self.live & done).sum()), int(self.live.sum()))
+
+    def _round(self, stepper: Stepper, rules: Rules, todo: Mask) -> bool:
+        """One round; whether any cell got a pulse."""
+        if not todo.any():
+            return False
+        pulses = stepper.next(self.g, todo)
+        given = pulses.given
+        if not given.any():
+            return False
+        before = self.g
+        self.g = self._cells.pulse_and_look(pulses, before, rules)
+        stepper.learn(pulses, before, self.g)
+        self.pulses += given
+        self.energy_j += self._energy_j(pulses, before, rules)
+        self.rounds += 1
+        return True
+
+    def _energy_j(self, pulses: Pulses, before: Array, rules: Rules) -> Array:
+        p, width_s = self.spec.pulses, rules.pulse_width_s
+        set_j = pulse_energy_j(p.set_bl_v, before, self.g, width_s or p.set_width_s)
+        reset_j = pulse_energy_j(pulses.reset_v, before, self.g, width_s or p.reset_width_s)
+        energy: Array = np.where(pulses.up, set_j, 0.0) + np.where(pulses.down, reset_j, 0.0)
+        return energy
 
 
 def check_targets(targets: npt.ArrayLike, spec: BoardSpec) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,8 +11,9 @@ from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import ads8324
 from rram_host.board import limits, readout, self_test
 from rram_host.board.lines import LineProgram
-from rram_host.board.sequencer import Compiled, SequencerDriver
-from rram_host.errors import BoardFault
+from rram_host.board.sequencer import Compiled, Progress, SequencerDriver
+from rram_host.board.waiting import wait_cycles, wait_program
+from rram_host.errors import BoardFault, RramError
 from rram_host.transports.base import Transport
 
 
@@ -33,9 +36,7 @@ class BoardCore:
         self.driver = SequencerDriver(transport, spec.rows, spec.cols, spec.dac_chips, spec.adcs)
         self.driver.clear_fault()  # of whoever was here before
         safe = LineProgram(spec)
-        safe.idle()
-        safe.switch_sl(spec.sl_ground)
-        safe.close_sl(0)
+        safe.make_safe()
         self.driver.load_safe_program(safe)
         self.driver.set_limits(limits.limit_words(spec))
         start = LineProgram(spec)
@@ -49,6 +50,27 @@ class BoardCore:
     def program(self) -> LineProgram:
         """An empty program for this board."""
         return LineProgram(self.spec)
+
+    def wait(self, duration_s: float, progress: Progress | None = None) -> None:
+        """Let board time pass, rails safe; what breaks it off makes them safe first.
+
+        Args:
+            duration_s: 0 to 1e7 s.
+            progress: called with the seconds that have passed and `duration_s`.
+
+        Raises:
+            InputError: negative, not a number, or above 1e7 s.
+            LinkError: the board did not come back when it should have.
+        """
+        cycles = wait_cycles(duration_s)
+        if not cycles:
+            return
+        try:
+            self.driver.run(wait_program(self.spec, cycles), progress=progress)
+        except BaseException:
+            with contextlib.suppress(RramError):
+                self.driver.safe()
+            raise
 
     def self_test(self) -> self_test.SelfTest:
         """Check DACs and amplifier offsets. Leaves the cells alone: all gates stay closed."""

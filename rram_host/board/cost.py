@@ -17,7 +17,7 @@ import numpy.typing as npt
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import ads8324, dac80508
 from firmware_bridge.microcode import CLOCK_HZ, CYCLES_STEP, Assembler, Instruction, Op, decode
-from rram_host.board.sequencer import Compiled, SequencerDriver, Traffic
+from rram_host.board.sequencer import Compiled, Progress, SequencerDriver, Traffic
 
 _PHASE_OF = {
     Op.DAC: "dac_words",
@@ -186,7 +186,10 @@ class DryDriver(SequencerDriver):
         self._adcs = spec.adcs
 
     def run(
-        self, program: Assembler | Compiled, table: npt.NDArray[np.uint16] | None = None
+        self,
+        program: Assembler | Compiled,
+        table: npt.NDArray[np.uint16] | None = None,
+        progress: Progress | None = None,
     ) -> npt.NDArray[np.uint16]:
         """Note a program; as many zeros as it has results."""
         if isinstance(program, Compiled):

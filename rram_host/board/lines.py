@@ -155,3 +155,9 @@ class LineProgram(Assembler):
         self.bl.immediate(self, np.zeros(self._spec.cols, dtype=np.uint16))
         self.wait(dac80508.UPDATE_INTERVAL_S)
         self.latch()
+
+    def make_safe(self) -> None:
+        """As `idle`, then source lines at ground."""
+        self.idle()
+        self.switch_sl(self._spec.sl_ground)
+        self.close_sl(0)

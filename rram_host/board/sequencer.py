@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ SAFE_ENTRY = registers.PROGRAM.words - 256
 MAX_TABLE_CODES = 2 * registers.TABLE.words
 MAX_RESULTS = 2 * registers.RESULTS.words
 _GRACE_S = 5.0
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1e-3, 0.5
+Progress = Callable[[float, float], None]
 # What FAULT_INFO counts, for faults that are not of timing.
 _SUBJECT = {
     Fault.LIMIT: "DAC channel",
@@ -54,6 +57,16 @@ class Compiled:
         """Assemble and cost a program."""
         instructions = program.instructions()
         return Compiled(microcode.encode(instructions), microcode.total_cycles(instructions))
+
+
+def pause_s(passed_s: float, takes_s: float) -> float:
+    """How long to sleep before looking again, for a program that began `passed_s` ago.
+
+    A tenth of what has passed, between 1 ms and 0.5 s, but not beyond its end.
+    """
+    pause = min(max(SHORTEST_PAUSE_S, 0.1 * passed_s), LONGEST_PAUSE_S)
+    left_s = takes_s - passed_s
+    return pause if left_s <= 0 else max(SHORTEST_PAUSE_S, min(pause, left_s))
 
 
 class SequencerDriver:
@@ -137,13 +150,18 @@ class SequencerDriver:
         self.write_register("CTRL", registers.CTRL_CLEAR_FAULT)
 
     def run(
-        self, program: Assembler | Compiled, table: npt.NDArray[np.uint16] | None = None
+        self,
+        program: Assembler | Compiled,
+        table: npt.NDArray[np.uint16] | None = None,
+        progress: Progress | None = None,
     ) -> npt.NDArray[np.uint16]:
         """Upload a program with its table, run it, and fetch its results.
 
         Args:
             program: what to run.
             table: input codes, flattened in the order that the program reads them.
+            progress: called with the seconds that have passed and those that the program takes,
+                whenever the board has been looked at and was not done.
 
         Returns:
             All 16-bit results, in program order.
@@ -157,7 +175,7 @@ class SequencerDriver:
         words, cycles = ready.words, ready.cycles
         self._upload(words, table)
         self.write_register("CTRL", registers.CTRL_START)
-        count = self._wait(words, cycles)
+        count = self._wait(words, cycles, progress)
         self.traffic.programs += 1
         self.traffic.cycles += cycles
         packed = self._read(registers.RESULTS.offset, -(-count // 2)) if count else np.zeros(0)
@@ -177,10 +195,12 @@ class SequencerDriver:
         self.write_register("TABLE_COUNT", n_codes)
         self.write_register("ENTRY", 0)
 
-    def _wait(self, words: npt.NDArray[np.uint32], cycles: int) -> int:
-        """Poll until done; the number of results."""
+    def _wait(
+        self, words: npt.NDArray[np.uint32], cycles: int, progress: Progress | None = None
+    ) -> int:
+        """Poll until done, ever more seldom; the number of results."""
         names = ("STATUS", "FAULT_CODE", "FAULT_PC", "FAULT_INFO", "RESULT_COUNT")
-        deadline = time.monotonic() + cycles / microcode.CLOCK_HZ + _GRACE_S
+        takes_s, begun_s = cycles / microcode.CLOCK_HZ, time.monotonic()
         while True:
             state = self._read(registers.offset("STATUS"), len(names)).tolist()
             status, code, pc, info, count = state
@@ -188,13 +208,16 @@ class SequencerDriver:
                 self._raise_fault(words, code, pc, info)
             if status & registers.STATUS_DONE:
                 return int(count)
-            if time.monotonic() > deadline:
+            passed_s = time.monotonic() - begun_s
+            if passed_s > takes_s + _GRACE_S:
                 self.safe()
                 raise LinkError(
-                    f"program of {cycles / microcode.CLOCK_HZ:.3g} s is not done after "
+                    f"program of {takes_s:.3g} s is not done after "
                     f"{_GRACE_S:.0f} s more; the safe program was started"
                 )
-            time.sleep(1e-3)
+            if progress is not None:
+                progress(min(passed_s, takes_s), takes_s)
+            time.sleep(pause_s(passed_s, takes_s))
 
     def _raise_fault(self, words: npt.NDArray[np.uint32], code: int, pc: int, info: int) -> None:
         try:

@@ -11,7 +11,8 @@ from typing import Any
 import click
 import numpy as np
 
-from rram_host.array.write_verify import ProgramReport, WriteVerifySettings
+from rram_host.array.policies import Policy, described
+from rram_host.array.reports import ProgramReport
 from rram_host.cli.common import (
     BarObserver,
     emit,
@@ -24,6 +25,7 @@ from rram_host.cli.common import (
     say,
     say_left_out,
 )
+from rram_host.cli.policy_options import policy_options
 from rram_host.experiments import multiply
 from rram_host.experiments.steps import Steps
 from rram_host.mapping.schemes import SCHEMES
@@ -101,6 +103,8 @@ def _report_values(report: ProgramReport, left_out: list[dict[str, Any]]) -> dic
         "cells": int(report.asked.sum()),
         "converged": int(report.converged.sum()),
         "share_converged": float(report.converged[report.asked].mean()) if error.size else 1.0,
+        "policy": report.policy,
+        "energy_j": float(report.energy_j.sum()),
         "accept_siemens": report.accept_siemens,
         "share_within_1p5_microsiemens": report.share_within(1.5e-6),
         "error_std_siemens": float(error.std()) if error.size else 0.0,
@@ -127,23 +131,18 @@ def _say_report(as_json: bool, v: dict[str, Any]) -> None:
         as_json,
         f"mean {v['mean_pulses']:.2f} pulses a cell (at most {v['max_pulses']}), {v['rounds']} "
         f"rounds, {v['transactions']} transactions of {v['words']} words, "
-        f"{seconds(v['board_time_s'])} of board time",
+        f"{seconds(v['board_time_s'])} of board time, {v['energy_j'] / 1e-9:.3g} nJ in cells",
     )
     for row, col in v["failed_cells"]:
         say(as_json, f"not converged: row {row}, column {col}")
     say_left_out(as_json, v["left_out_cells"])
 
 
-_max_pulses = click.option(
-    "--max-pulses", default=40, show_default=True, help="SET and RESET pulses a cell may get."
-)
-
-
 @click.command()
 @click.argument("targets", type=_FILE)
 @on_a_board
 @out_option
-@_max_pulses
+@policy_options
 @click.option(
     "--require",
     default=REQUIRED_SHARE,
@@ -158,16 +157,18 @@ def program(
     passport: Path | None,
     as_json: bool,
     out: Path | None,
-    max_pulses: int,
+    policy: Policy,
     require: float,
 ) -> None:
     """Write-verify cells to TARGETS, a .npy file of siemens, (rows, cols), NaN = leave alone.
 
-    Cells that are not formed are formed first. Cells that do not converge are listed.
+    Cells that are not formed are formed first. Cells that do not converge are listed. Settings
+    that a policy does not have are refused; those of multi-pass's inner policy go to it.
 
     \b
     python -c "import numpy as np; np.save('t.npy', np.full((32, 32), 50e-6))"
     rram program t.npy --board 'sim://?seed=7&state=chip.npz' --out runs/p1
+    rram program t.npy --policy multi-pass --passes 3 --relax-wait 10
     """
     wanted = load_array(targets, "targets")
     settings = {
@@ -175,7 +176,7 @@ def program(
         "spec": spec,
         "passport": passport,
         "targets": targets,
-        "max_pulses": max_pulses,
+        "policy": described(policy),
     }
     folder = run_folder("program", out, settings)
     start = time.perf_counter()
@@ -183,8 +184,7 @@ def program(
         open_board(board, spec, passport=passport) as opened,
         progress_bar("cells done") as advance,
     ):
-        write_verify = WriteVerifySettings(max_pulses=max_pulses)
-        report = opened.array.program(wanted, write_verify, advance)
+        report = opened.array.program(wanted, policy, advance)
     values = _report_values(report, left_out_cells(opened))
     values["wall_s"] = time.perf_counter() - start
     if folder:
@@ -194,6 +194,7 @@ def program(
             measured_siemens=report.measured_siemens,
             pulses=report.pulses,
             form_pulses=report.form_pulses,
+            energy_j=report.energy_j,
             converged=report.converged,
         )
         if report.asked.any():
@@ -211,7 +212,7 @@ def program(
 @click.argument("inputs", type=_FILE)
 @on_a_board
 @out_option
-@_max_pulses
+@policy_options
 @click.option(
     "--scheme",
     "scheme_name",
@@ -228,7 +229,7 @@ def vmm(
     passport: Path | None,
     as_json: bool,
     out: Path | None,
-    max_pulses: int,
+    policy: Policy,
     scheme_name: str,
 ) -> None:
     """Program WEIGHTS (rows, cols), then multiply INPUTS (n, cols) with them: y = W x.
@@ -240,7 +241,7 @@ def vmm(
     """
     arrays = load_array(weights, "weights"), load_array(inputs, "inputs")
     multiply.check(*arrays)
-    plan = multiply.MultiplyPlan(scheme_name, WriteVerifySettings(max_pulses=max_pulses))
+    plan = multiply.MultiplyPlan(scheme_name, policy)
     where = {"board": board, "spec": spec, "passport": passport}
     folder = run_folder("vmm", out, {**where, "weights": weights, "inputs": inputs, **asdict(plan)})
     with (

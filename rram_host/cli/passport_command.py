@@ -54,6 +54,8 @@ def passport(file: Path, board: str | None, spec: str, as_json: bool, out: Path 
     emit(as_json, values)
     for name, text in _lines(known):
         say(as_json, f"{name:<20} {text}")
+    for line in _chart(known):
+        say(as_json, line)
     if board:
         say(as_json, f"{'board':<20} the chip on {board} agrees with the map")
 
@@ -98,6 +100,20 @@ def _map(contents: Contents) -> str:
     mean, low, high = (microsiemens(float(x)) for x in (g.mean(), g.min(), g.max()))
     when = f"{contents.map.when:{_TIME}} UTC"
     return f"{g.size} cells read {when}: mean {mean}, from {low} to {high}"
+
+
+def _chart(known: Passport) -> list[str]:
+    """The map in characters, a line a row: 0 to 9 for tenths of its range, X dead, . unknown."""
+    contents = known.contents
+    if contents.map is None or not np.isfinite(contents.map.siemens).any():
+        return []
+    g = contents.map.siemens
+    low, high = float(np.nanmin(g)), float(np.nanmax(g))
+    level = np.clip(np.nan_to_num((g - low) / ((high - low) or 1.0)) * 10, 0, 9).astype(np.int64)
+    signs = np.where(np.isnan(g), ".", level.astype("U1"))
+    signs[known.dead] = "X"
+    scale = f"{'':<20} 0 to 9: {microsiemens(low)} to {microsiemens(high)}; X dead, . unknown"
+    return [scale, *(f"{f'row {row}':<20} {''.join(line)}" for row, line in enumerate(signs))]
 
 
 def _pulses(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> str:

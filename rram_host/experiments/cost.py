@@ -16,8 +16,8 @@ from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.microcode import Op
 from rram_host.array.compensation import Compensation
 from rram_host.array.crossbar import Crossbar
+from rram_host.array.policies import CoarseFine
 from rram_host.array.pulses import ArrayProgram, set_train
-from rram_host.array.write_verify import WriteVerifySettings
 from rram_host.board.core import BoardCore
 from rram_host.board.cost import (
     Bound,
@@ -125,11 +125,11 @@ class DryCrossbar(Crossbar):
         """A RESET pulse on every cell, verified; and how many pulses that are."""
         program = ArrayProgram(self.spec)
         cells, volts = np.ones(self.shape, dtype=bool), np.full(self.shape, reset_v)
-        self._add_reset(program, cells, volts, self._known().conductances, parallel)
+        self._operations.add_reset(program, cells, volts, self._known().conductances, parallel)
         return self._verified(program)
 
     def _verified(self, program: ArrayProgram) -> tuple[Cost, int]:
-        self._run_and_read(program, WriteVerifySettings().verify_average)
+        self.run_and_read(program, CoarseFine().verify_reads)
         (instructions,) = self._dry.programs
         pairs = zip(instructions, executions(instructions), strict=True)
         pulses = sum(times for item, times in pairs if item.op is Op.PULSE)
@@ -180,13 +180,13 @@ def _read_bound(spec: BoardSpec, average: int) -> Bound:
 
 def _rounds(spec: BoardSpec, array: DryCrossbar) -> list[JobCost]:
     """Rounds of pulses on every cell, each with the read that verifies it."""
-    p, settings = spec.pulses, WriteVerifySettings()
+    p, policy = spec.pulses, CoarseFine()
     gate_v = min(p.set_wl_offset_v + CELL_SIEMENS / p.set_wl_slope_siemens_per_v, spec.wl_limit_v)
     rounds = (
         ("SET round", array.cost_of_set(p.set_bl_v, gate_v, p.set_width_s), p.set_width_s),
         (
             "RESET round",
-            array.cost_of_reset(p.reset_start_v, settings.max_parallel_reset),
+            array.cost_of_reset(p.reset_start_v, policy.max_parallel_reset),
             p.reset_width_s,
         ),
         (
@@ -195,7 +195,7 @@ def _rounds(spec: BoardSpec, array: DryCrossbar) -> list[JobCost]:
             p.form_width_s,
         ),
     )
-    verify = _read_bound(spec, settings.verify_average)
+    verify = _read_bound(spec, policy.verify_reads)
     return [
         JobCost(f"{name}, {pulses} pulses", cost, pulse_bound(spec, width_s) * pulses + verify)
         for name, (cost, pulses), width_s in rounds

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rram_host.array.write_verify import ProgramReport, WriteVerifySettings
+from rram_host.array.policies import CoarseFine, Policy
+from rram_host.array.reports import ProgramReport
 from rram_host.errors import InputError
 from rram_host.experiments.steps import Steps
 from rram_host.mapping.engine import ArrayEngine, Layout, exact
@@ -29,12 +30,12 @@ class MultiplyPlan:
 
     Attributes:
         scheme: weights to conductances, "single" or "differential".
-        write_verify: how to program.
+        policy: how to program.
         read_average: reads averaged for the read-back.
     """
 
     scheme: str = "single"
-    write_verify: WriteVerifySettings = field(default_factory=WriteVerifySettings)
+    policy: Policy = field(default_factory=CoarseFine)
     read_average: int = 16
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ def run(
     matrix, x = check(weights, inputs)
     layout = Layout.of({_NAME: matrix}, scheme(plan.scheme), board.array.shape)
     with steps("program the weights") as step:
-        report = board.array.program(layout.targets(), plan.write_verify, step.advance)
+        report = board.array.program(layout.targets(), plan.policy, step.advance)
         step.note = f"{report.mean_pulses:.2f} pulses a cell, {len(report.failed)} failed"
     with steps("read back"):
         measured = board.array.read(plan.read_average)

@@ -17,7 +17,6 @@ import torch
 from rram_host.analog.deploy import Deployment, analog_model, digital_twin, program_model
 from rram_host.analog.exactness import check_density
 from rram_host.array.calibrate import CalibrationPlan
-from rram_host.array.write_verify import WriteVerifySettings
 from rram_host.errors import InputError
 from rram_host.experiments.steps import Step, Steps
 from rram_host.flows.checkpoint import LoadedFlow
@@ -116,7 +115,7 @@ def program_flow(
         board,
         loaded.flow.products(),
         scheme(plan.scheme),
-        WriteVerifySettings(),
+        None,
         plan.read_average,
         progress,
     )

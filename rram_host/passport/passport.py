@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
-from rram_host.array.crossbar import PRISTINE_SIEMENS
-from rram_host.array.write_verify import FormReport, ProgramReport
+from rram_host.array.reports import FormReport, ProgramReport
+from rram_host.board.readout import PRISTINE_SIEMENS
 from rram_host.errors import InputError
 from rram_host.passport.agreement import disagreements
 from rram_host.passport.document import (
@@ -25,7 +25,7 @@ from rram_host.passport.document import (
     grid_like,
     utc_now,
 )
-from rram_host.passport.fields import Mask, plain_json
+from rram_host.passport.fields import Counts, Mask, plain_json
 from rram_host.passport.parts import Cell, ConductanceMap, DeadCell, Event, Forming, Limits
 from rram_host.passport.store import PassportFile, layout, parse
 from rram_host.units import microsiemens
@@ -222,8 +222,8 @@ class Passport:
         self._note(board_file=spec.name)
         self.note_event(f"opened with board file {spec.name}")
 
-    def note_pulses(self, cells: Mask, forming: bool = False) -> None:
-        """One pulse on each of `cells`: what they hold is unknown until they are read again."""
+    def note_pulses(self, cells: Mask | Counts, forming: bool = False) -> None:
+        """Pulses on `cells`, one each or so many: what they hold is unknown until the next read."""
         key = "form_pulses" if forming else "pulses"
         self._note(**{key: getattr(self._contents, key) + cells})
         known = self._contents.map
@@ -241,17 +241,12 @@ class Passport:
         formed = self._contents.formed | (measured >= PRISTINE_SIEMENS)
         self._note(map=ConductanceMap(self._clock(), measured), formed=formed)
 
-    def note_form(self, report: FormReport, stop_v: float) -> None:
-        """What came of forming; its pulses are noted by `note_pulses`.
-
-        Args:
-            report: of `Crossbar.form`.
-            stop_v: the highest voltage that was tried.
-        """
+    def note_form(self, report: FormReport) -> None:
+        """What came of forming; its pulses are noted by `note_pulses`."""
         self.note_read(report.measured_siemens)
         self._note(dead=tuple(cell for cell in self._contents.dead if not self._has_formed(cell)))
         unformed = _cells(report.unformed)
-        self._add_dead({cell: f"{_NOT_FORMED} at {stop_v:.4g} V" for cell in unformed})
+        self._add_dead({cell: f"{_NOT_FORMED} at {report.stop_v:.4g} V" for cell in unformed})
         reads = {cell: float(report.measured_siemens[cell]) for cell in _cells(report.shorted)}
         self._add_dead({cell: f"shorted: reads {microsiemens(g)}" for cell, g in reads.items()})
         given = int(report.pulses.sum())

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from firmware_bridge.board_spec import BoardSpec
-from rram_host.array.log import Array, Mask
-from rram_host.array.write_verify import FormReport, ProgramReport
+from rram_host.array.log import Array, Counts, Mask
+from rram_host.array.reports import FormReport, ProgramReport
 from rram_host.errors import InputError
 from rram_host.passport.parts import Cell
 from rram_host.passport.passport import Passport
@@ -23,14 +22,10 @@ class Recorder:
 
     Args:
         passport: of the chip on the board.
-        spec: how the board is wired.
     """
 
-    def __init__(self, passport: Passport, spec: BoardSpec) -> None:
+    def __init__(self, passport: Passport) -> None:
         self.passport = passport
-        p = spec.pulses
-        steps = np.arange(p.form_bl_start_v, p.form_bl_stop_v + 1e-9, p.form_bl_step_v)
-        self._form_stop_v = float(steps[-1])
         self.left_out: dict[Cell, str] = {}
 
     def allowed(self, targets_siemens: Array) -> Array:
@@ -58,22 +53,23 @@ class Recorder:
         return self.passport.worn
 
     @contextmanager
-    def pulsing(self, cells: Mask, forming: bool = False) -> Iterator[None]:
-        """Count a pulse on each of `cells`, unless the program that gives them is refused.
+    def pulsing(self, cells: Mask | Counts, forming: bool = False) -> Iterator[None]:
+        """Count pulses on `cells`, one each or so many, unless their program is refused.
 
         A fault or a lost link may come before the pulses or after them: they count, so that a cell
         has never had more than its passport says.
 
         Raises:
-            InputError: a cell has had all its pulses.
+            InputError: a cell has had all its pulses, or would get more.
         """
-        over = cells & self.passport.worn
+        limits, had = self.passport.contents.limits, self.passport.contents.pulses
+        most = np.inf if limits.max_pulses_per_cell is None else limits.max_pulses_per_cell
+        over = (cells > 0) & (had + cells > most)
         if over.any() and not forming:
             row, col = np.argwhere(over)[0].tolist()
-            limits = self.passport.contents.limits
             raise InputError(
-                f"cell ({row}, {col}) has had {int(self.passport.contents.pulses[row, col])} SET "
-                f"and RESET pulses; passport {self.passport.file.path} allows "
+                f"cell ({row}, {col}) has had {int(had[row, col])} SET and RESET pulses, and is to "
+                f"get {int(cells[row, col])}; passport {self.passport.file.path} allows "
                 f"{limits.max_pulses_per_cell}"
             )
         sent = True
@@ -92,7 +88,7 @@ class Recorder:
 
     def formed(self, report: FormReport) -> None:
         """Note cells that did not form or are shorted as dead, and save."""
-        self.passport.note_form(report, self._form_stop_v)
+        self.passport.note_form(report)
         self.passport.save()
 
     def programmed(self, report: ProgramReport) -> None:

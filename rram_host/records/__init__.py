@@ -1,1 +1,1 @@
-"""What a run leaves behind: a folder with data, settings, seed and pictures."""
+"""What a run leaves behind: a run file, or a folder with data, settings, seed and pictures."""

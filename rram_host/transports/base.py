@@ -38,6 +38,19 @@ class Transport(Protocol):
         ...
 
 
+@runtime_checkable
+class Snapshots(Protocol):
+    """What a link can do beside `Transport` where the board behind it is computed."""
+
+    def snapshot(self) -> bytes:
+        """All that decides the future of the board."""
+        ...
+
+    def restore(self, blob: bytes) -> None:
+        """Take over a snapshot; raises `InputError` for one of another board."""
+        ...
+
+
 def checked_span(address: int, count: int) -> tuple[int, int]:
     """Address and count as plain integers, known to lie in the window.
 

@@ -8,7 +8,8 @@ Here is what stands still during a batch and differs between batches:
 * telegraph noise: a few cells have a trap that is filled or empty, with a correlation time of its
   own (log-uniform, 10 ms to 1000 s), which lowers their conductance by a log-normal amplitude.
 
-Both laws are exact for any step of time, so how often `advance` is called does not matter.
+Both laws are exact for any step of time, so how often `advance` is called does not matter. Fresh
+Gaussians are those of `sim.readout`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from sim import kernels
 from sim.presets import CellPreset
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 _F = TypeVar("_F", bound=Callable[..., object])
 
 FLICKER_TIMES_S = np.array([1.0, 10.0, 100.0, 1000.0])
 TELEGRAPH_TIMES_S = (1e-2, 1e3)
 _SMALLEST_FACTOR = 0.05
+_SHORTEST_S = 1e-3 * float(FLICKER_TIMES_S[0])  # moves the fastest walk by 5 % of its spread
 
 
 class SlowNoise:
@@ -60,6 +65,7 @@ class SlowNoise:
         self._quiet = not (p.flicker or (p.telegraph and p.telegraph_share))
         self.factor: Array = np.ones(shape)
         self._traps = self.telegraph.nonzero()  # few cells have one; of the others nothing is seen
+        self._fresh = np.empty((FLICKER_TIMES_S.size * rows, cols), dtype=np.float32)
         self._refresh()
 
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -83,17 +89,15 @@ class SlowNoise:
         what it was with probability (1 - e^(-2 dt / tau)) / 2.
         """
         passed = now_s - self._now_s
-        if self._quiet or passed <= 0:
-            return
-        kept = np.exp(-passed / FLICKER_TIMES_S)
-        if kept.min() >= 1 - 1e-3:  # the fastest walk moves by 5 % of its spread: not yet
+        if self._quiet or passed <= _SHORTEST_S:
             return
         self._now_s = now_s
-        fresh = self._rng.standard_normal(self.walks.shape, dtype=np.float32)
-        _walk(self.walks, fresh, kept, np.sqrt(1 - kept**2))
-        at = self._traps
-        flips = -0.5 * np.expm1(-2 * passed / self.telegraph_time_s[at])
-        self.filled[at] ^= self._rng.random(flips.size) < flips
+        kept = np.exp(-passed / FLICKER_TIMES_S)
+        seed = np.array([self._rng.bit_generator.random_raw()], dtype=np.uint64)
+        kernels.gaussians(kernels.quantiles(), seed, self._fresh)
+        _walk(self.walks, self._fresh, kept, np.sqrt(1 - kept**2))
+        rows, cols = self._traps
+        _flip(self.filled, rows, cols, self.telegraph_time_s, passed, self._rng.random(rows.size))
         self._refresh()
 
     def _refresh(self) -> None:
@@ -110,16 +114,22 @@ def _compiled(function: _F) -> _F:
 
 @_compiled
 def _walk(walks: Array, fresh: npt.NDArray[np.float32], kept: Array, gain: Array) -> None:
+    rows = walks.shape[1]
     for k in range(walks.shape[0]):
-        for r in range(walks.shape[1]):
+        for r in range(rows):
             for c in range(walks.shape[2]):
-                walks[k, r, c] = kept[k] * walks[k, r, c] + gain[k] * fresh[k, r, c]
+                walks[k, r, c] = kept[k] * walks[k, r, c] + gain[k] * fresh[k * rows + r, c]
 
 
 @_compiled
-def _factor(
-    walks: Array, flicker: Array, telegraph: Array, filled: npt.NDArray[np.bool_], factor: Array
-) -> None:
+def _flip(filled: Mask, rows: Rows, cols: Rows, time_s: Array, passed: float, draws: Array) -> None:
+    for i in range(rows.size):
+        r, c = rows[i], cols[i]
+        filled[r, c] ^= draws[i] < -0.5 * np.expm1(-2 * passed / time_s[r, c])
+
+
+@_compiled
+def _factor(walks: Array, flicker: Array, telegraph: Array, filled: Mask, factor: Array) -> None:
     for r in range(factor.shape[0]):
         for c in range(factor.shape[1]):
             total = 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from firmware_bridge.errors import InputError
 
 FOLDER = Path(__file__).parent
-SOURCES = ("datasheet", "paper", "assumed")
+SOURCES = ("datasheet", "paper", "data", "assumed", "fitted")
 _ASPECTS = ("value", "source", "note")
 
 
@@ -32,6 +32,12 @@ class CellPreset:
         switch_time_s: time constant of SET and RESET towards those end points.
         cycle_spread: spread of a move, relative to the move.
         cycle_floor_siemens: spread of a move, absolute.
+        set_cycle_spread_v, reset_cycle_spread_v: of V_set and V_reset from cycle to cycle.
+        wear_pulses, wear_spread: median number of moves (SET or RESET) after which a cell fails, 0
+            for never; log-normal spread over cells.
+        wear_high_share: share of the failed cells that hold reset_top_siemens, the others hold
+            floor_siemens.
+        wear_closure: by what part moves are smaller at the end of a cell's life.
         gate_threshold_v, gate_slope_siemens_per_v: access transistor, on-conductance
             slope (V_WL - threshold).
         read_noise: rms of independent readings at 50 uS, relative to G; relative noise falls as
@@ -39,6 +45,8 @@ class CellPreset:
         relax_siemens2_per_decade, relax_onset_s: Var = A log10(1 + t / onset).
         relax_mean_siemens_per_decade: mean drift.
         relax_spread: log-normal spread of a cell's relaxation amplitude (heavy tails).
+        relax_jump_share, relax_jump_decades: share of that variance which comes in jumps, and how
+            many decades' worth comes in one (heavy tails that grow lighter with time).
         flicker, flicker_spread: 1/f noise, rms relative to G per decade of time; log-normal spread
             over cells.
         telegraph_share, telegraph, telegraph_spread: share of cells with a trap, median of its
@@ -66,6 +74,12 @@ class CellPreset:
     switch_time_s: float
     cycle_spread: float
     cycle_floor_siemens: float
+    set_cycle_spread_v: float
+    reset_cycle_spread_v: float
+    wear_pulses: float
+    wear_spread: float
+    wear_high_share: float
+    wear_closure: float
     gate_threshold_v: float
     gate_slope_siemens_per_v: float
     read_noise: float
@@ -73,6 +87,8 @@ class CellPreset:
     relax_onset_s: float
     relax_mean_siemens_per_decade: float
     relax_spread: float
+    relax_jump_share: float
+    relax_jump_decades: float
     flicker: float
     flicker_spread: float
     telegraph_share: float
@@ -160,17 +176,18 @@ _RULES: dict[str, _Rule] = {
             *("pristine_siemens", "floor_siemens", "form_v", "set_v", "reset_v", "count_v"),
             *("set_slope_siemens_per_v", "reset_top_siemens", "reset_slope_siemens_per_v"),
             *("switch_time_s", "gate_slope_siemens_per_v", "relax_onset_s", "sinh_v"),
+            "relax_jump_decades",
         ),
         _POSITIVE,
     ),
     **dict.fromkeys(
         (
             *("set_slope_spread", "cycle_spread", "read_noise", "flicker", "telegraph_share"),
-            *("telegraph", "mux_r_on_lot"),
+            *("telegraph", "mux_r_on_lot", "wear_high_share", "wear_closure", "relax_jump_share"),
         ),
         _SHARE,
     ),
-    **dict.fromkeys(("relax_spread", "flicker_spread", "telegraph_spread"), _LOG),
+    **dict.fromkeys(("relax_spread", "flicker_spread", "telegraph_spread", "wear_spread"), _LOG),
     **dict.fromkeys(("dac_gain", "tia_gain", "adc_gain"), _PART),
     "relax_mean_siemens_per_decade": _Rule(least=-math.inf),  # drift goes either way
 }
@@ -180,6 +197,8 @@ _SPREAD_OF = {
     "set_spread_v": "set_v",
     "set_offset_spread_v": "set_offset_v",
     "reset_spread_v": "reset_v",
+    "set_cycle_spread_v": "set_v",
+    "reset_cycle_spread_v": "reset_v",
     "gate_threshold_spread_v": "gate_threshold_v",
 }
 
@@ -262,14 +281,34 @@ def _read(name: str) -> dict[str, object]:
         raise InputError(f"preset {name!r} is not a TOML file: {error}") from None
 
 
+def _based(name: str, above: tuple[str, ...] = ()) -> dict[str, object]:
+    """The parsed file, on top of the preset that it names as its `base`, if it names one."""
+    raw = _read(name)
+    if "base" not in raw:
+        return raw
+    base = raw.pop("base")
+    if not isinstance(base, str):
+        raise _refusal(name, "base", base, "must be the name of a preset, or a path to a .toml")
+    if base in (name, *above):
+        raise _refusal(name, "base", base, "leads back to itself")
+    found = _based(base, (name, *above))
+    for section, table in raw.items():
+        below = found.get(section)
+        both = isinstance(below, dict) and isinstance(table, dict)
+        found[section] = {**below, **table} if both else table  # type: ignore[dict-item]
+    return found
+
+
 def load(name: str) -> Preset:
     """Read a preset by name, or from a path that ends in .toml.
+
+    A file may begin with `base = "NAME"`: what it does not have is then that preset's.
 
     Raises:
         InputError: unknown preset, or a file with a section, key, value, source or note that is
             missing, unknown or impossible; names the file, the key, the value and the reason.
     """
-    raw = _read(name)
+    raw = _based(name)
     cells = _section(raw, "cells", CellPreset, name)
     analog = _section(raw, "analog", AnalogPreset, name)
     for odd in sorted(set(raw) - {"cells", "analog"}):

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rram_host.array.compensation import reset_groups
-from rram_host.array.write_verify import WriteVerifySettings
-from rram_host.errors import InputError
+from rram_host.array.policies import CoarseFine
 from tests.array.rig import CountingTransport, conducted, emulated_with, opened, sparse
 
 
@@ -33,7 +32,7 @@ def test_99_percent_of_1024_cells_are_within_1_5_microsiemens_of_the_truth(seed,
     assert (np.abs(conducted(emulated) - targets) <= 1.5e-6).mean() >= 0.99
     assert (np.abs(truth.conductances_siemens - targets) <= 1.5e-6).mean() >= 0.985
     assert np.array_equal(truth.pulses, report.pulses + report.form_pulses)
-    assert report.pulses.max() <= WriteVerifySettings().max_pulses
+    assert report.pulses.max() <= CoarseFine().max_pulses
     assert report.mean_pulses <= 12
     assert report.share_within(1.5e-6) >= 0.99
     assert report.converged.sum() + len(report.failed) == 1024
@@ -58,7 +57,7 @@ def test_cells_that_cannot_be_written_are_listed_and_spend_no_more_than_their_pu
     cells.formed[10, 11], cells.g[10, 11] = True, 2e-6
     targets = np.full((32, 32), np.nan)
     targets[3], targets[10] = 40e-6, 60e-6
-    limits = WriteVerifySettings(max_pulses=15)
+    limits = CoarseFine(max_pulses=15)
     with opened(emulated) as board:
         report = board.array.program(targets, limits)
     assert report.failed == [(3, 4), (10, 11)]
@@ -228,24 +227,3 @@ def test_a_set_with_no_bit_line_voltage_sets_nothing():
         board.array.set_cells(np.ones((32, 32), dtype=bool), np.full((32, 32), 1.5), bl_v=0.0)
     assert (emulated.truth.conductances_siemens == 20e-6).all()
     assert not emulated.truth.pulses.any()
-
-
-# ---- settings -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"tolerance_siemens": 0.0}, "tolerance 0.0 S must be above"),
-        ({"tolerance_siemens": float("nan")}, "tolerance nan S must be above"),
-        ({"accept_siemens": 0.1e-6}, "accept 1e-07 S must be at least"),
-        ({"max_pulses": 0}, "max_pulses = 0"),
-        ({"max_parallel_reset": 0}, "max_parallel_reset = 0"),
-        ({"verify_average": 0}, "verify_average = 0"),
-        ({"gain": 0.0}, "gain 0.0"),
-        ({"gain": 1.1}, "gain 1.1"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(wrong, words):
-    with pytest.raises(InputError, match=words):
-        WriteVerifySettings(**wrong)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from firmware_bridge import board_spec, microcode
 from firmware_bridge.microcode import CLOCK_HZ, Instruction, Op
 from rram_host import open_board
-from rram_host.array.write_verify import WriteVerifySettings
+from rram_host.array.policies import CoarseFine
 from rram_host.board.cost import (
     Bound,
     Cost,
@@ -245,7 +245,7 @@ def test_estimates_are_what_the_board_says(adcs):
 
 
 def test_a_round_of_write_verify_takes_what_its_estimate_says():
-    assert WriteVerifySettings().verify_average == 1
+    assert CoarseFine().verify_reads == 1
     job = {job.name: job for job in costing.jobs(SPEC, 1)}["forming step, 32 pulses"]
     with open_board("sim://?preset=ideal&seed=1") as board:
         before = board.board_time_s

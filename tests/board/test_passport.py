@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as arrays
 from firmware_bridge import board_spec, registers
 from rram_host import open_board
 from rram_host.array.calibration import Calibration
-from rram_host.array.write_verify import WriteVerifySettings
+from rram_host.array.policies import CoarseFine
 from rram_host.errors import InputError, LinkError
 from rram_host.passport import (
     ConductanceMap,
@@ -602,7 +602,7 @@ def test_no_cell_gets_more_pulses_than_its_passport_allows(path: Path, emulated:
         for _ in range(3):
             board.array.set_cells(one, gates)
         # Two pulses are left for a job that wants many.
-        settings = WriteVerifySettings(tolerance_siemens=1e-12, accept_siemens=1e-12)
+        settings = CoarseFine(tolerance_siemens=1e-12, accept_siemens=1e-12)
         report = board.array.program(sparse({(4, 9): 45e-6, (3, 7): 45e-6}), settings)
         assert report.pulses[4, 9] <= 2 and report.pulses[3, 7] <= 5
         while not board.passport.worn[4, 9]:

@@ -45,6 +45,8 @@ TIMES = ("last_update", "last_closed", "last_shift", "last_reset")
 NOISE = (
     "cycle_spread",
     "cycle_floor_siemens",
+    "set_cycle_spread_v",
+    "reset_cycle_spread_v",
     "read_noise",
     "adc_noise_lsb",
     "relax_siemens2_per_decade",

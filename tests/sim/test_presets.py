@@ -57,7 +57,7 @@ BAD: dict[str, tuple[str, str]] = {
     "no note": (_with("set_v", '{ value = 1.0, source = "assumed" }'), "= 1.0 lacks note"),
     "source of nowhere": (
         _with("set_v", '{ value = 1.0, source = "guess", note = "n" }'),
-        "cells.set_v = 1.0 has source 'guess', which is not one of datasheet, paper, assumed"),
+        "set_v = 1.0 has source 'guess', which is not one of datasheet, paper, data, assumed"),
     "source not text": (
         _with("set_v", '{ value = 1.0, source = [1], note = "n" }'), "has source [1]"),
     "note empty": (
@@ -124,7 +124,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("gold", "unknown preset 'gold'; known: ideal, taox_180nm, taox_180nm_worst"),
+        ("gold", "unknown preset 'gold'; known: ideal, relax_40, taox_180nm"),
         ("", "unknown preset ''; known: ideal"),
         ("/no/such/mine.toml", "unknown preset '/no/such/mine.toml': there is no such file; known"),
         ("nul\0.toml", "is not a TOML file"),
@@ -175,6 +175,7 @@ def test_a_preset_that_comes_along_is_whole(name):
         assert {item["source"] for item in raw[section].values()} <= {
             "datasheet",
             "paper",
+            "data",
             "assumed",
         }
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from rram_host.board.diagnosis.findings import Log, listed
 from rram_host.board.diagnosis.probe import COARSE, Array, Mask, Probe, Setting
+from rram_host.board.readout import PRISTINE_SIEMENS
 from rram_host.units import microsiemens
 
-PRISTINE_SIEMENS = 1e-6
 _MOVE_SIEMENS = 10e-6  # a SET after a RESET moves a good cell by 50 uS and more
 _FAR_SIEMENS = 5e-6  # rms between a column and another one's map, far above programming errors
 _SCALE = 1.25  # largest error of all references together that still leaves a map readable

@@ -1,0 +1,207 @@
+"""Running an experiment into a run file, and going on with a run that was broken off.
+
+A resumed run ends with the records of an uninterrupted one, bit for bit where the board can be put
+back (the emulated one), because nothing but the chip passes from one unit to the next:
+
+* the board is put back to where it was after the last committed unit (`Snapshots`); a chip of
+  silicon keeps its state itself, and sees the unit that was broken off a second time;
+* what the host knows from earlier reads is forgotten before every unit, resumed or not;
+* the calibration is the one that the run began with;
+* random numbers are those of the unit (`unit_rng`).
+
+So no unit may lean on a variable that an earlier one left in `run`, but take it from `done` or from
+the rows it yielded itself; and times are `board.clock_s`, not time since the board was opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+import numpy as np
+
+from rram_host.array.calibration import Calibration
+from rram_host.errors import InputError, RecordError
+from rram_host.experiments.agreement import check_same_run, plan_values, spec_values
+from rram_host.experiments.experiment import Experiment
+from rram_host.records.columns import Batch, Data
+from rram_host.records.layout import Header
+from rram_host.records.place import check_place
+from rram_host.records.run_file import DONE, FAILED, INTERRUPTED, RunFile, State
+from rram_host.records.run_folder import plain, versions
+from rram_host.records.run_writer import RunWriter, now
+from rram_host.records.snapshots import Snapshots
+from rram_host.session import Board
+
+P = TypeVar("P")
+Progress = Callable[[int, int], None]
+
+ASKED = "asked to stop"
+
+
+def record(
+    board: Board,
+    experiment: Experiment[P],
+    plan: P,
+    path: Path | str,
+    resume: bool = False,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> RunFile:
+    """Run an experiment on an open board, and commit its records unit by unit.
+
+    Args:
+        board: to run on.
+        experiment: what to do.
+        plan: its settings.
+        path: of the run file; a new one, or with `resume` that of the run to go on with.
+        resume: go on after the last committed unit. A run that is done is only read.
+        progress: told of (units done, units in all).
+        should_stop: asked after every unit; True ends the run well, as interrupted.
+
+    Returns:
+        The run, closed.
+
+    Raises:
+        InputError: the file cannot be made, or is of another run; nothing has been pulsed then.
+        RecordError: the disk filled up; what was committed stays.
+        RramError: what the experiment raises; the file says "failed", and can be resumed.
+    """
+    path = Path(path)
+    if not resume:
+        check_place(path)
+    with RunWriter(path) as writer:
+        snapshots = Snapshots(path)
+        if resume:
+            state = _resumed(board, experiment, plan, writer, snapshots)
+        else:
+            state = _begun(board, experiment, plan, writer, snapshots)
+        if state.status != DONE:
+            run = _Run(board, writer, snapshots, should_stop or _never, progress or _silent)
+            run.go(experiment, plan, state.units)
+    return RunFile(path)
+
+
+def _never() -> bool:
+    return False
+
+
+def _silent(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+# ---- beginning ----------------------------------------------------------------------------------
+
+
+def _begun(
+    board: Board, experiment: Experiment[P], plan: P, writer: RunWriter, snapshots: Snapshots
+) -> State:
+    header = header_of(board, experiment, plan)
+    snapshots.keep_only(None)
+    try:
+        snapshots.save(0, board.snapshot())
+        writer.begin(header, experiment.columns(plan, board.spec))
+    except BaseException:
+        snapshots.keep_only(None)
+        raise
+    return RunFile(writer.path).state
+
+
+def header_of(board: Board, experiment: Experiment[P], plan: P) -> Header:
+    """What is known before the first record; reads the whole array once."""
+    passport = board.passport
+    return Header(
+        experiment=experiment.name,
+        title=experiment.title,
+        plan=plan_values(plan),
+        units=experiment.units(plan, board.spec),
+        seed=getattr(plan, "seed", None),
+        board=board.name,
+        info=plain(board.info()),
+        spec=spec_values(board.spec),
+        chip=passport.contents.chip if passport else "",
+        passport=str(passport.file.path) if passport else "",
+        calibration=board.array.calibration.to_dict(),
+        versions={**versions(), "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version},
+        started=now(),
+        map_siemens=np.asarray(board.array.read(), dtype=np.float64),
+    )
+
+
+def _resumed(
+    board: Board, experiment: Experiment[P], plan: P, writer: RunWriter, snapshots: Snapshots
+) -> State:
+    run = RunFile(writer.path)
+    check_same_run(run, board, experiment, plan)
+    if run.state.status == DONE:  # the process may have been killed just before it was over
+        writer.mend()
+        snapshots.keep_only(None)
+        return run.state
+    snapshot = snapshots.load(run.state.units)
+    if snapshot is None and board.snapshot() is not None:
+        raise InputError(
+            f"{run.path}: the board's snapshot after unit {run.state.units} is missing beside it; "
+            "without it the board cannot be put back, and the run cannot go on as it began"
+        )
+    state = writer.go_on()
+    if snapshot is not None:
+        board.restore(snapshot)
+    board.array.use(Calibration.from_dict(run.header.calibration))
+    return state
+
+
+# ---- going --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    board: Board
+    writer: RunWriter
+    snapshots: Snapshots
+    should_stop: Callable[[], bool]
+    progress: Progress
+
+    def go(self, experiment: Experiment[P], plan: P, start: int) -> None:
+        """Do the units from `start` on; the file says how it ended, however it ended."""
+        total = experiment.units(plan, self.board.spec)
+        done: Data = RunFile(self.writer.path).data()
+        try:
+            self.progress(start, total)
+            finished = self._units(experiment.run(self.board, plan, start, done), start, total)
+        except BaseException as error:
+            with contextlib.suppress(RecordError):  # the first error is told
+                self.writer.finish(*ending(error))
+            self.snapshots.keep_only(self.writer.units)
+            raise
+        self.writer.finish(*((DONE, "") if finished else (INTERRUPTED, ASKED)))
+        self.snapshots.keep_only(None if finished else self.writer.units)
+
+    def _units(self, work: Iterator[Batch], start: int, total: int) -> bool:
+        """False where it was asked to stop before the end."""
+        for unit in range(start, total):
+            if self.should_stop():
+                return False
+            self.board.array.use(self.board.array.calibration)  # forgets earlier reads
+            batch = next(work, None)
+            if batch is None:
+                raise InputError(f"the experiment ended after {unit} of {total} units")
+            self.snapshots.save(unit + 1, self.board.snapshot())
+            self.writer.commit(batch)
+            self.snapshots.keep_only(unit + 1)
+            self.progress(unit + 1, total)
+        return True
+
+
+def ending(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a run that an exception ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "Ctrl-C"
+    code = error.code if isinstance(error, SystemExit) else None
+    if isinstance(code, int) and code > 128:
+        return INTERRUPTED, signal.Signals(code - 128).name
+    return FAILED, f"{type(error).__name__}: {error}"

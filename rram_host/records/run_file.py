@@ -1,0 +1,164 @@
+"""RunFile: what a run recorded, read from its file, whether it is done, still runs, or was killed.
+
+Every reading opens the file anew and closes it again, so nobody is hindered. Records beyond the
+commit counter do not exist here: the writer may be in the middle of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from rram_host.errors import InputError
+from rram_host.records import layout
+from rram_host.records.columns import Column
+from rram_host.records.layout import Header
+from rram_host.records.process import Process
+
+if TYPE_CHECKING:
+    import xarray
+
+T = TypeVar("T")
+
+RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
+KILLED = "killed"  # reason of an interrupted run whose process is gone
+_TRIES = 5  # a file that is opened while its writer opens or closes it
+_AGAIN_S = 0.05
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run has come.
+
+    Attributes:
+        units, rows: committed units of work, and their records.
+        status: "running", "done", "interrupted", "failed".
+        reason: why it was interrupted or failed.
+        ended: ISO time, UTC; empty while it runs, and where it was killed.
+        writer: the process that writes, or wrote.
+    """
+
+    units: int
+    rows: int
+    status: str
+    reason: str
+    ended: str
+    writer: Process | None
+
+    @property
+    def text(self) -> str:
+        """Status and reason, on one line."""
+        return f"{self.status} ({self.reason})" if self.reason else self.status
+
+
+class RunFile:
+    """A run, as it stood when this was made; `RunFile(path)` again looks again.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        header: what was known before the first record.
+        columns: of the records.
+        state: how far it has come.
+
+    Raises:
+        InputError: there is no such file, or it is not of a run.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.header, self.columns, self.state = _read(self.path, _about)
+
+    def data(self) -> dict[str, npt.NDArray[np.generic]]:
+        """All committed records, by column, (rows, *shape of one record), SI units."""
+        rows = self.state.rows
+
+        def take(file: h5py.File) -> dict[str, npt.NDArray[np.generic]]:
+            return {column.name: _rows(file, column, slice(0, rows)) for column in self.columns}
+
+        return _read(self.path, take)
+
+    @cached_property
+    def dims(self) -> dict[str, int]:
+        """Axes of records and their lengths, "row" and "col" always among them."""
+        found = dict(zip(("row", "col"), self.header.map_siemens.shape, strict=True))
+        for column in self.columns:
+            found |= dict(zip(column.dims, column.shape, strict=True))
+        return found
+
+    def dataset(self) -> xarray.Dataset:
+        """All committed records with coordinates, units and attributes, for xarray."""
+        import xarray
+
+        coordinates = {layout.RECORD: np.arange(self.state.rows)}
+        coordinates |= {name: np.arange(n) for name, n in self.dims.items()}
+        made = xarray.Dataset(coords=coordinates)
+        for name, values in self.data().items():
+            column = next(c for c in self.columns if c.name == name)
+            labels = {"units": column.unit or "1", "long_name": column.text}
+            made[name] = ((layout.RECORD, *column.dims), values, labels)
+        labels = {"units": "S", "long_name": "conductance before the run"}
+        made[layout.MAP] = (("row", "col"), self.header.map_siemens, labels)
+        made.attrs = _attributes(self.path) | {"status": self.state.text, "ended": self.state.ended}
+        return made
+
+
+def _attributes(path: Path) -> dict[str, object]:
+    return _read(path, lambda file: dict(file.attrs))
+
+
+def _about(file: h5py.File) -> tuple[Header, tuple[Column, ...], State]:
+    state = _state(file)  # first: what it counts is in the file before it
+    return layout.header_of(file), layout.columns_of(file), state
+
+
+def _state(file: h5py.File) -> State:
+    units, rows = (int(n) for n in file[layout.COMMIT][()])
+    names = (layout.STATUS, layout.REASON, layout.ENDED, layout.WRITER)
+    status, reason, ended, writer = (file[name][()].decode(errors="replace") for name in names)
+    process = Process.of_text(writer)
+    if status == RUNNING and (process is None or not process.alive):
+        status, reason = INTERRUPTED, KILLED
+    elif status == RUNNING and process and process.elsewhere:
+        reason = f"or was, by {process}"
+    return State(units, rows, status, reason, ended, process)
+
+
+def _rows(file: h5py.File, column: Column, rows: slice) -> npt.NDArray[np.generic]:
+    values: npt.NDArray[np.generic] = file[column.name][rows]
+    return values.astype(bool) if column.dtype == "bool" else values
+
+
+def _read(path: Path, take: Callable[[h5py.File], T]) -> T:
+    """Open, take, close; again a few times, because the writer may be opening or closing it."""
+    if not path.is_file():
+        raise InputError(f"no run file {path}")
+    for left in reversed(range(_TRIES)):
+        try:
+            with layout.open_to_read(path) as file:
+                return take(file)
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            if not left or not _may_become_readable(path):
+                raise InputError(f"{path} is not a run file: {_short(error)}") from None
+        time.sleep(_AGAIN_S)
+    raise InputError(f"{path} is not a run file")
+
+
+def _may_become_readable(path: Path) -> bool:
+    try:
+        return bool(h5py.is_hdf5(path))
+    except OSError:
+        return False
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
