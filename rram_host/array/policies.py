@@ -213,7 +213,7 @@ class MultiPass:
 
     inner: SinglePass = field(
         default_factory=lambda: CoarseFine(
-            tolerance_siemens=0.5e-6, verify_reads=2, max_confirms=1, max_pulses=150
+            tolerance_siemens=0.7e-6, verify_reads=2, max_confirms=1, max_pulses=150
         )
     )
     passes: int = 61
@@ -234,11 +234,8 @@ class MultiPass:
         for name in ("passes", "confirm_reads"):
             check_count(name, getattr(self, name))
         first, last = self.retake_siemens, self.last_retake_siemens
-        if not 0 < first <= last < np.inf:
-            raise InputError(
-                f"retake from {first} S to {last} S: expected above 0 S, the last no less than "
-                "the first, and finite"
-            )
+        if not (0 < first < np.inf and 0 < last < np.inf):
+            raise InputError(f"retake from {first} S to {last} S: expected above 0 S and finite")
         if not 0 <= self.retake_errors < np.inf:
             raise InputError(f"retake_errors = {self.retake_errors} must be at least 0 and finite")
         if not 0 < self.relax_wait_s <= MAX_WAIT_S or not 1 <= self.wait_growth <= MAX_GROWTH:

@@ -33,6 +33,7 @@ _SETTINGS: tuple[tuple[str, str, type, str], ...] = (
     ("wait_growth", "--wait-growth", float, "Ratio of a wait to the one before (multi-pass)."),
     ("retake_siemens", "--retake", float, "µS: cells off by more go again (multi-pass)."),
     ("last_retake_siemens", "--last-retake", float, "µS: the same after the last wait."),
+    ("retake_errors", "--retake-errors", float, "Standard errors allowed for (multi-pass)."),
 )
 
 

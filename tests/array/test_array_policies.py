@@ -141,22 +141,34 @@ def test_a_quiet_chip_of_the_law_is_written_to_tolerance_by_all(seed):
     assert chip.waited_s == [MultiPass().relax_wait_s]
 
 
-def test_multi_pass_waits_as_told_and_takes_up_only_what_is_off():
-    policy = MultiPass(passes=4, relax_wait_s=1.0, wait_growth=10.0)
-    assert policy.waits_s == (1.0, 10.0, 100.0)
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_multi_pass_waits_as_told_and_takes_up_only_what_is_off_by_the_mean(seed):
+    """After each wait: the means since the last pulse, computed anew, of pulsed cells are off."""
+    policy = MultiPass(passes=6, relax_wait_s=1.0, wait_growth=10.0)
+    assert policy.waits_s == (1.0, 10.0, 100.0, 1e3, 1e4)
     assert policy.retakes_siemens[0] == pytest.approx(policy.retake_siemens)
     assert policy.retakes_siemens[-1] == pytest.approx(policy.last_retake_siemens)
-    chip = Chip(3)
-    looks: list[int] = []
+    chip, targets = Chip(seed), np.full(SHAPE, 50e-6)
+    seen: list[tuple[np.ndarray, np.ndarray]] = []  # after each wait: readings, pulses before
     wait = chip.wait
-    chip.wait = lambda s: (wait(s), looks.append(len(chip.rounds)))
-    targets = np.full(SHAPE, 50e-6)
+    chip.wait = lambda s: (wait(s), seen.append((chip.g.copy(), chip.pulses.copy())))
     policy.write(Job(chip, targets, np.ones(SHAPE, dtype=bool)))
-    assert chip.waited_s == [1.0, 10.0, 100.0]
-    for start, least in zip(looks, policy.retakes_siemens, strict=True):
-        if start < len(chip.rounds) and start not in looks[looks.index(start) + 1 :]:
-            read, given_ = chip.rounds[start]
-            assert (np.abs(read - targets)[given_] > least).all()
+    assert chip.waited_s == list(policy.waits_s)
+    ends = [pulses for _, pulses in seen[1:]] + [chip.pulses]
+    readings: list[list[float]] = [[] for _ in range(targets.size)]
+    taken = spared = 0
+    for (g, begun), end, limit in zip(seen, ends, policy.retakes_siemens, strict=True):
+        for cell, kept in enumerate(readings):
+            kept.append(float(g.flat[cell]))
+            off = abs(np.mean(kept) - 50e-6)
+            if end.flat[cell] > begun.flat[cell]:
+                taken += 1
+                assert off > limit
+                kept.clear()
+            spared += off <= limit < abs(g.flat[cell] - 50e-6)
+    assert taken > 0
+    assert spared > 0  # off at that moment, not by the mean
 
 
 def test_a_staircase_climbs_turns_and_gives_up():
@@ -268,8 +280,10 @@ def test_policies_go_by_name_and_take_settings():
         ("multi-pass", {"relax_wait_s": 0.0}, "waits from 0.0 s"),
         ("multi-pass", {"wait_growth": 0.5}, "each 0.5 times"),
         ("multi-pass", {"relax_wait_s": 1e6}, "waits of 2.3e\\+07 s|waits of .* s are more than"),
-        ("multi-pass", {"retake_siemens": 0.1e-6}, "retake from 1e-07 S"),
-        ("multi-pass", {"last_retake_siemens": 0.1e-6}, "retake from .* to 1e-07 S"),
+        ("multi-pass", {"retake_siemens": 0.0}, "retake from 0.0 S"),
+        ("multi-pass", {"retake_errors": -1.0}, "retake_errors = -1.0 must be at least 0"),
+        ("multi-pass", {"retake_errors": float("nan")}, "retake_errors = nan must be"),
+        ("multi-pass", {"last_retake_siemens": float("inf")}, "retake from .* to inf S"),
         ("multi-pass", {"inner": "multi-pass"}, "is not one of a single pass"),
         ("multi-pass", {"start_v": 1.0}, "multi-pass of coarse-fine has no setting 'start_v'"),
     ],
