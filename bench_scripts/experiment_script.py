@@ -24,6 +24,7 @@ def options_for(text: str) -> argparse.ArgumentParser:
     parser.add_argument("--passport", help="passport of the chip on the board")
     parser.add_argument("--out", type=Path, help="run file to write, default runs/TIME-NAME.h5")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--force", action="store_true", help="resume a chip that was used since")
     return parser
 
 
@@ -32,8 +33,9 @@ def run(experiment: Experiment[Any], plan: object, options: argparse.Namespace) 
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = options.out or Path("runs") / f"{stamp}-{experiment.name}.h5"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open_board(options.board, passport=options.passport) as board:
-        data = record(board, experiment, plan, path, resume=options.resume).data()
+    resume, force = options.resume, options.force
+    with open_board(options.board, passport=options.passport, check_map=not resume) as board:
+        data = record(board, experiment, plan, path, resume=resume, force=force).data()
         print(f"{board.board_time_s:.3f} s of board time, {board.traffic.programs} programs")
     for found in experiment.findings(plan, data):
         error = "" if found.error is None else f" ± {found.error:.2g}"

@@ -51,6 +51,9 @@ class BoardSpec:
 
     `polarity` says where the cells' top electrodes are. TE_ON_BL: SET and forming put BLs above
     SLs, RESET puts SLs above BLs. TE_ON_SL: the other way round.
+
+    Gate voltages of SET and forming, those of `pulses` among them, are compliances: what the gate
+    is above the lower of the cell's two lines, the source of its transistor (`set_lower_v`).
     """
 
     name: str
@@ -234,6 +237,13 @@ class BoardSpec:
             for field in ("form_bl_stop_v", "set_bl_v"):
                 broken = getattr(p, field) > self.sl_rail_v
                 yield field, broken, f"{rail} (SET is rail minus BL, te_on_sl)"
+            for field, volts in (("form_wl_v", p.form_bl_start_v), ("set_wl_offset_v", p.set_bl_v)):
+                most_v = self.compliance_limit_v(volts)
+                text = (
+                    f"above {most_v:.4g} V: limits.wl = {self.wl_limit_v:g} V less the bit line at "
+                    f"{self.set_lower_v(volts):.4g} V (te_on_sl)"
+                )
+                yield field, getattr(p, field) > most_v, text
             top = f"above limits.bl = {self.bl_limit_v:g} V"
             yield "reset_stop_v", p.reset_stop_v > self.bl_limit_v, top
         weakest = f"must be below pulses.reset_start = {p.reset_start_v:g} V and pulses.set_bl"
@@ -272,6 +282,14 @@ class BoardSpec:
             adc_of_row=tuple(row % count for row in range(self.rows)),
             select_of_row=tuple(row // count for row in range(self.rows)),
         )
+
+    def set_lower_v(self, volts: float) -> float:
+        """The lower of a cell's two lines in a SET of `volts` between them: SL, or rail - V."""
+        return 0.0 if self.polarity == TE_ON_BL else self.sl_rail_v - volts
+
+    def compliance_limit_v(self, volts: float | None = None) -> float:
+        """Largest compliance in a SET of `volts` (default: the board file's): what gates reach."""
+        return self.wl_limit_v - self.set_lower_v(self.pulses.set_bl_v if volts is None else volts)
 
     @property
     def selects(self) -> int:

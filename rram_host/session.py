@@ -23,7 +23,7 @@ from rram_host.board.self_test import SelfTest
 from rram_host.board.sequencer import Progress, Traffic
 from rram_host.board.waiting import clock_cycles
 from rram_host.errors import InputError
-from rram_host.passport import Passport, Recorder
+from rram_host.passport import Passport, Recorder, with_formed, without_formed
 from rram_host.transports import open_transport
 from rram_host.transports.base import Snapshots, Transport
 
@@ -38,6 +38,7 @@ class Board:
         array: the crossbar, in siemens, volts and amperes.
         spec: how the board is wired.
         passport: of the chip; None where the board was opened without.
+        opened_clock_s: the board's clock when it was opened, in seconds.
     """
 
     def __init__(
@@ -47,21 +48,19 @@ class Board:
         name: str,
         check: bool = True,
         passport: Passport | None = None,
-        snapshot: bytes | None = None,
+        check_map: bool = True,
     ) -> None:
         self._transport = transport
         self.name, self.spec, self.passport = name, spec, passport
         self._core = BoardCore(transport, spec, check)
+        self.opened_clock_s = self.clock_s
         self._recorder = Recorder(passport) if passport else None
         self.array = Crossbar(self._core, self._recorder)
-        if snapshot is not None:
-            self.restore(snapshot)
         if passport:
             if passport.calibration is not None:
                 self.array.use(Calibration.from_dict(passport.calibration))
-            # a board that was put back may hold less than its passport has noted since
-            if check and snapshot is None and passport.contents.map is not None:
-                passport.check_against(self.array.look())  # another chip's passport is refused
+            if check and check_map:
+                self.check_map()
             passport.note_opened(name, spec)
             passport.save()  # what cannot be kept is said before the first pulse
         self._closed = False
@@ -83,6 +82,11 @@ class Board:
         return clock_cycles(self._core.driver) / CLOCK_HZ
 
     @property
+    def pulses_since_power_up(self) -> int:
+        """Pulse instructions that the board has carried out since it was switched on."""
+        return self._core.driver.read_register("PULSE_COUNT")
+
+    @property
     def left_out(self) -> dict[tuple[int, int], str]:
         """Cells that the last programming left out because of the passport, and why."""
         return dict(self._recorder.left_out) if self._recorder else {}
@@ -102,7 +106,7 @@ class Board:
             "rows": spec.rows,
             "cols": spec.cols,
             "adcs": spec.adcs,
-            "pulses_since_power_up": self._core.driver.read_register("PULSE_COUNT"),
+            "pulses_since_power_up": self.pulses_since_power_up,
             "read_voltage_v": spec.read_voltage_v,
             "bl_limit_v": spec.bl_limit_v,
             "wl_limit_v": spec.wl_limit_v,
@@ -111,6 +115,17 @@ class Board:
                 spec.conductance_max_siemens,
             ],
         }
+
+    def check_map(self) -> None:
+        """Look at the array, and refuse a chip that its passport's map cannot be of.
+
+        Does nothing where there is no passport, or no map in it.
+
+        Raises:
+            InputError: the look disagrees grossly with the map.
+        """
+        if self.passport and self.passport.contents.map is not None:
+            self.passport.check_against(self.array.look())
 
     def self_test(self) -> SelfTest:
         """Check converters and amplifiers; see `rram_host.board.self_test`."""
@@ -179,10 +194,12 @@ class Board:
     def snapshot(self) -> bytes | None:
         """All that decides the future of an emulated board: cells, noise, clock, generators.
 
+        And which cells the passport, if there is one, calls formed.
+
         None where the link offers none: silicon keeps its state by itself.
         """
         link = self._transport
-        return link.snapshot() if isinstance(link, Snapshots) else None
+        return with_formed(link.snapshot(), self.passport) if isinstance(link, Snapshots) else None
 
     def restore(self, blob: bytes) -> None:
         """Go on from a snapshot of the same board, to the bit.
@@ -193,7 +210,10 @@ class Board:
         """
         if not isinstance(self._transport, Snapshots):
             raise InputError(f"board {self.name} takes no snapshots: its chip keeps its own state")
-        self._transport.restore(blob)
+        state, formed = without_formed(blob, self.array.shape)
+        self._transport.restore(state)
+        if self.passport and formed is not None:
+            self.passport.put_back(formed)
 
     def safe(self) -> None:
         """Put the rails into the safe state now: gates closed, bit lines at zero, SLs grounded."""
@@ -239,7 +259,7 @@ def open_board(
     spec: BoardSpec | str | Path | None = None,
     check: bool = True,
     passport: Passport | str | Path | None = None,
-    snapshot: bytes | None = None,
+    check_map: bool = True,
 ) -> Board:
     """Open a board, check who it is, set its limits, and reset its converters.
 
@@ -250,7 +270,8 @@ def open_board(
         check: refuse a board whose DACs do not answer; False only for `Board.diagnose`.
         passport: of the chip on the board, or its file, begun where there is none. Its calibration
             is used, its limits and dead cells are heeded, and what is done is noted in it.
-        snapshot: of `Board.snapshot`, to put the board back to before anything else.
+        check_map: refuse a chip that does not hold what the passport's map says; False to resume a
+            run (`record(..., resume=True)`) or to `restore` a snapshot, which may hold less.
 
     Raises:
         InputError: unknown URL or board file; a passport that is of another geometry, is in use,
@@ -266,7 +287,7 @@ def open_board(
     wiring = spec if isinstance(spec, BoardSpec) else board_spec.load(spec or "zc706")
     known = None if passport is None else _claimed(passport, wiring)
     try:
-        return _opened(target, wiring, check, known, snapshot)
+        return _opened(target, wiring, check, known, check_map)
     except BaseException:
         if known:
             known.release()
@@ -278,12 +299,12 @@ def _opened(
     wiring: BoardSpec,
     check: bool,
     passport: Passport | None,
-    snapshot: bytes | None,
+    check_map: bool,
 ) -> Board:
     transport = open_transport(target)
     name = target if isinstance(target, str) else type(target).__name__
     try:
-        return Board(transport, wiring, name, check, passport, snapshot)
+        return Board(transport, wiring, name, check, passport, check_map)
     except BaseException:
         transport.close()
         raise

@@ -199,6 +199,8 @@ class EmulatedBoard:
         self._words[_R["LAST_MARK"]] = run.mark
         self._words[_R["PULSE_COUNT"]] += np.uint32(run.pulses)
         self._finish(run)
+        if self._state and run.pulses:
+            self._save(self._state)  # a chip keeps what was done to it, whatever becomes of a host
 
     def _finish(self, run: Run) -> None:
         status = registers.STATUS_DONE if run.fault is Fault.NONE else registers.STATUS_FAULT

@@ -205,7 +205,8 @@ class Crossbar:
 
         Args:
             cells: which, (rows, cols); default all that are not known to be dead. Cells that are
-                formed already are left alone.
+                formed already, by their reading or by the chip's passport, are left alone, and so
+                are dead ones, but for those that did not form before: another ramp may do it.
             progress: called with (step, steps).
             settings: the ramp; default of the board file.
 
@@ -215,7 +216,7 @@ class Crossbar:
         Raises:
             InputError: mask of another shape, or a ramp that the board cannot give.
         """
-        todo = masks.checked(cells, self.shape)
+        todo = masks.checked(cells, self.shape) & self._log.formable()
         if cells is None:
             todo &= ~self._log.dead()
         ramp = settings or FormSettings.of(self.spec)
@@ -230,7 +231,7 @@ class Crossbar:
 
         Args:
             cells: which, (rows, cols).
-            wl_v: gate voltage of each, (rows, cols): the compliance.
+            wl_v: compliance of each, (rows, cols): gate voltage above the lower of its two lines.
             bl_v: SET voltage, between bit line and source line; default of the board file.
             width_s: pulse width; default of the board file.
         """
@@ -263,7 +264,7 @@ class Crossbar:
 
         Args:
             cells: which, (rows, cols).
-            wl_v: gate voltage of each SET, (rows, cols).
+            wl_v: compliance of each SET, (rows, cols), as in `set_cells`.
             reset_v: RESET voltage of each, (rows, cols).
             cycles: how often; each is a RESET and then a SET pulse.
             set_siemens: what cells hold when SET, (rows, cols): the sag of their source lines while
@@ -290,7 +291,7 @@ class Crossbar:
         Args:
             cell: (row, col).
             steps_v: voltages of the pulses, (n,): above 0 V SET, below 0 V RESET.
-            wl_v: gate voltage of SET pulses, the compliance.
+            wl_v: compliance of SET pulses, as in `set_cells`.
             average: reads of each sign after every step.
 
         Returns:
@@ -307,14 +308,30 @@ class Crossbar:
         mask = np.zeros(self.shape, dtype=bool)
         mask[row, col] = True
         gain = float(self.calibration.range_gain[CELL_RANGE][row])
-        with self._log.pulsing(mask * steps.size):
+        with self._log.pulsing(mask * steps.size, many=True):
             seen = effective_conductances(self._core, row, col, steps, wl_v, average, gain)
         factors = self._known().of_rows(np.array([row]))
         # T = k q g with 1 / k = 1 + R (g + g of the rest of the row), which is known for `before`
         row_ohm, seen = self.calibration.lines.row_ohm[row], seen / factors.columns[col]
         rest = 1 / factors.rows[row] - row_ohm * before
         g: Array = seen * rest / (1 - row_ohm * seen)
+        self._log.read(np.where(mask, g[-1], np.nan))
         return g
+
+    def give_up(self, cells: Mask, reason: str) -> None:
+        """Have the chip's passport, if there is one, call cells dead: nothing programs them again.
+
+        Args:
+            cells: which, (rows, cols).
+            reason: why, for a person.
+
+        Raises:
+            InputError: mask of another shape, or no reason.
+        """
+        if not reason.strip():
+            raise InputError("cells are given up for a reason: none was told")
+        places = np.argwhere(masks.checked(cells, self.shape)).tolist()
+        self._log.given_up({(row, col): reason for row, col in places})
 
     def _check_volts_of(self, volts: Array, mask: Mask, what: str) -> Array:
         values = array_of(volts, f"{what} voltage")

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.board_spec import PULSE_MAX_S, BoardSpec
 from rram_host.array.pulses import check_amplitude, set_source
-from rram_host.array.reports import FormReport, pulse_energy_j
+from rram_host.array.reports import FormReport, carried_s, pulse_energy_j
 from rram_host.board.readout import PRISTINE_SIEMENS
 from rram_host.errors import InputError
 
@@ -29,7 +29,8 @@ class FormSettings:
 
     Attributes:
         start_v, step_v, stop_v: voltages between bit line and source line.
-        wl_v: gate voltage, which limits what a forming cell conducts: the compliance.
+        wl_v: compliance: gate voltage above the lower of the cell's two lines, which limits what
+            a forming cell conducts.
         pulse_width_s: of every pulse.
         target_siemens: the ramp of a cell ends once it reads this. Cells that read more than a
             pristine one before the first step are formed already.
@@ -84,11 +85,20 @@ class FormSettings:
         """Refuse, before the first pulse, a ramp that the board cannot give to its end.
 
         Raises:
-            InputError: says which voltage and what the board gives.
+            InputError: says which voltage or width, and what the board gives.
         """
         check_amplitude(spec, self.stop_v, set_source(spec)[1], "forming")
-        if self.wl_v > spec.wl_limit_v:
-            raise InputError(f"forming gate {self.wl_v:g} V is above {spec.wl_limit_v:g} V")
+        most_v = spec.compliance_limit_v(self.start_v)  # the lower line is highest at the start
+        if self.wl_v > most_v:
+            raise InputError(
+                f"forming gate {self.wl_v:g} V is above {most_v:.4g} V: limits.wl less the lower "
+                f"line ({spec.polarity})"
+            )
+        if not spec.mux_switch_s <= self.pulse_width_s <= PULSE_MAX_S:
+            raise InputError(
+                f"forming pulses of {self.pulse_width_s:g} s are outside {spec.mux_switch_s:g} s "
+                f"(CD4051B turning on) to {PULSE_MAX_S:.3g} s (28 bits)"
+            )
 
 
 class Formable(Protocol):
@@ -134,7 +144,8 @@ def form(
         trace.append(g)
         pulses += todo
         last_v[todo] = volts
-        energy_j += todo * pulse_energy_j(volts, before, g, settings.pulse_width_s)
+        held_s = carried_s(array.spec, settings.pulse_width_s)
+        energy_j += todo * pulse_energy_j(volts, before, g, held_s)
         todo &= g < settings.target_siemens
         if progress:
             progress(number + 1, len(steps))

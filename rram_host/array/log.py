@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -30,14 +31,23 @@ class ArrayLog(Protocol):
         """Cells that are to be left out of whatever goes to all cells."""
         ...
 
+    def formable(self) -> Mask:
+        """Cells that may get forming pulses."""
+        ...
+
     def worn(self) -> Mask:
         """Cells that have had all the SET and RESET pulses that they may get."""
         ...
 
     def pulsing(
-        self, cells: Mask | Counts, forming: bool = False
+        self, cells: Mask | Counts, forming: bool = False, many: bool = False
     ) -> AbstractContextManager[object]:
         """A pulse on each of `cells`, or as many as it counts, is given inside this context.
+
+        Args:
+            cells: which, or how many pulses each.
+            forming: they are forming pulses.
+            many: they are too many to be lost if the process is killed meanwhile.
 
         Raises:
             InputError: a cell may not get any more.
@@ -57,7 +67,11 @@ class ArrayLog(Protocol):
         ...
 
     def read(self, measured_siemens: Array) -> None:
-        """All cells have been read."""
+        """Cells have been read; NaN where not."""
+        ...
+
+    def given_up(self, reasons: Mapping[tuple[int, int], str]) -> None:
+        """Cells (row, col) that are not to be programmed from now on, and why."""
         ...
 
 
@@ -72,12 +86,16 @@ class NoLog:
         """None."""
         return np.zeros((1, 1), dtype=bool)
 
+    def formable(self) -> Mask:
+        """All."""
+        return np.ones((1, 1), dtype=bool)
+
     def worn(self) -> Mask:
         """None."""
         return np.zeros((1, 1), dtype=bool)
 
     def pulsing(
-        self, cells: Mask | Counts, forming: bool = False
+        self, cells: Mask | Counts, forming: bool = False, many: bool = False
     ) -> AbstractContextManager[object]:
         """Nothing."""
         return nullcontext()
@@ -92,4 +110,7 @@ class NoLog:
         """Nothing."""
 
     def read(self, measured_siemens: Array) -> None:
+        """Nothing."""
+
+    def given_up(self, reasons: Mapping[tuple[int, int], str]) -> None:
         """Nothing."""

@@ -154,7 +154,7 @@ class Operations:
         with program.asm.loop(cycles):
             self.add_reset(program, cells, reset_v, g, self.spec.cols)
             self.add_set(program, cells, wl_v)
-        with self._log.pulsing(cells * (2 * cycles)):
+        with self._log.pulsing(cells * (2 * cycles), many=True):
             self._core.driver.run(program.asm, program.table)
 
 

@@ -63,7 +63,8 @@ class SinglePass:
         confirm_reads: readings averaged once all seem done.
         max_confirms: how often at most such cells go on.
         max_parallel_reset: cells of one row that are RESET by one pulse.
-        pulse_width_s: of SET and RESET; None: each as in the board file.
+        pulse_width_s: of SET and RESET; None: each as in the board file. Cells carry the voltage
+            while outputs settle, too: about 5 us longer (`reports.carried_s`).
     """
 
     tolerance_siemens: float = 0.5e-6
@@ -115,7 +116,7 @@ class CoarseFine(SinglePass):
 
     Attributes:
         landing: how well it is known beforehand where pulses end.
-        stop_v: highest gate voltage of a SET; None: the board's limit.
+        stop_v: highest compliance of a SET (gate above the lower line); None: the board's limit.
     """
 
     landing: Landing = field(default_factory=Landing)
@@ -128,10 +129,12 @@ class CoarseFine(SinglePass):
         Raises:
             InputError: `stop_v` is beyond the board's limit.
         """
-        stop_v = spec.wl_limit_v if self.stop_v is None else self.stop_v
-        if not 0 < stop_v <= spec.wl_limit_v:
+        most_v = spec.compliance_limit_v()
+        stop_v = _or(self.stop_v, most_v)
+        if not 0 < stop_v <= most_v:
             raise InputError(
-                f"SET gate voltage up to {stop_v} V is outside 0..{spec.wl_limit_v:g} V (limits.wl)"
+                f"SET gate voltage up to {stop_v} V is outside 0..{most_v:.4g} V (limits.wl) "
+                f"above the lower line ({spec.polarity})"
             )
         return Predicting(spec, targets, self.landing, stop_v)
 
@@ -143,7 +146,8 @@ class Ispp(SinglePass):
     A cell that passes its target is taken the other way by the other staircase.
 
     Attributes:
-        start_v, step_v, stop_v: gate voltages of SET pulses; stop None: the board's limit.
+        start_v, step_v, stop_v: compliances of SET pulses (gate above the lower line); stop None:
+            the board's limit.
         reset_start_v, reset_step_v, reset_stop_v: RESET voltages; start and stop None: the board
             file's.
         max_reversals: changes of direction after which a cell is given up.
@@ -176,10 +180,10 @@ class Ispp(SinglePass):
             InputError: a staircase that does not climb, or climbs beyond what the board gives.
         """
         p = spec.pulses
-        up = Stairs(self.start_v, self.step_v, _or(self.stop_v, spec.wl_limit_v))
+        up = Stairs(self.start_v, self.step_v, _or(self.stop_v, spec.compliance_limit_v()))
         start_v, stop_v = _or(self.reset_start_v, p.reset_start_v), p.reset_stop_v
         down = Stairs(start_v, self.reset_step_v, _or(self.reset_stop_v, stop_v))
-        up.check("SET gate", spec.wl_limit_v)
+        up.check("SET gate", spec.compliance_limit_v())
         down.check("RESET", stop_v)
         return Staircase(targets, up, down, self.max_reversals, self.backoff_v)
 

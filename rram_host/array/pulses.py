@@ -11,6 +11,10 @@ one follows from where the cells have their top electrodes:
     te_on_sl    SL rail, BL rail - V, other BLs rail        SL ground, BL V, other BLs ground
 
 Source lines of rows that a phase does not use float.
+
+The compliance of a SET is what its gate is above the lower of the cell's two lines, where the
+transistor has its source: the gate itself where source lines are at ground, and the compliance
+plus the bit line's voltage, rail - V, where they are at the rail. All users give the compliance.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ class PulseTrain:
     Attributes:
         bl_v: bit-line voltages of each pulse, (n, cols).
         wl_v: gate voltages of each pulse, (n, rows).
-        selected: bit lines whose cells a pulse is for, (n, cols); the others are to be inhibited.
+        selected: cells that each pulse is for, (n, rows, cols); others in open rows are to be
+            inhibited.
         width_s: duration of every pulse.
         sl_input: what the source lines of the pulsed rows are switched to; the others float.
     """
@@ -74,21 +79,37 @@ def set_train(
     Args:
         spec: the board.
         cells: which cells, (rows, cols).
-        wl_v: gate voltage for each of them, (rows, cols).
+        wl_v: compliance of each of them, (rows, cols): gate voltage above the lower line.
         volts: SET voltage, between bit line and source line.
         width_s: pulse width.
 
     Raises:
-        InputError: the lines cannot give the voltage.
+        InputError: the lines cannot give the voltage, or the gates the compliance above it.
     """
     sl_input, source_v = set_source(spec)
     check_amplitude(spec, volts, source_v, "SET")
+    lower_v = spec.set_lower_v(volts)
+    _check_compliance(spec, wl_v[cells], lower_v)
     columns = np.flatnonzero(cells.any(0))
-    selected = np.zeros((columns.size, spec.cols), dtype=bool)
-    selected[np.arange(columns.size), columns] = True
-    bl = np.where(selected, abs(source_v - volts), source_v)
-    wl = np.where(cells, wl_v, 0.0).T[columns]
+    pulses = np.arange(columns.size)
+    bl = np.full((columns.size, spec.cols), source_v)
+    bl[pulses, columns] = abs(source_v - volts)
+    wl = np.where(cells, wl_v + lower_v, 0.0).T[columns]
+    selected = np.zeros((columns.size, *cells.shape), dtype=bool)
+    selected[pulses, :, columns] = cells.T[columns]
     return PulseTrain(bl, wl, selected, width_s, sl_input)
+
+
+def _check_compliance(spec: BoardSpec, wl_v: Array, lower_v: float) -> None:
+    """Refuse gates that cannot be so far above a lower line; one at 0 V is left to `codes_for`."""
+    wrong = ~((wl_v >= 0) & (wl_v + lower_v <= spec.wl_limit_v))
+    if lower_v and wrong.any():
+        first_v = wl_v[wrong][0]
+        raise InputError(
+            f"compliance {first_v:.4g} V above the bit line at {lower_v:.4g} V is a gate at "
+            f"{first_v + lower_v:.4g} V: outside {lower_v:.4g}..{spec.wl_limit_v:g} V (limits.wl) "
+            f"on board {spec.name} ({spec.polarity})"
+        )
 
 
 def reset_train(
@@ -110,8 +131,11 @@ def reset_train(
         width_s: pulse width.
     """
     wl = np.zeros((order.size, spec.rows))
-    wl[np.arange(order.size), order] = wl_v
-    return PulseTrain(bl_v, wl, selected, width_s, reset_source(spec)[0])
+    pulses = np.arange(order.size)
+    wl[pulses, order] = wl_v
+    cells = np.zeros((*wl.shape, spec.cols), dtype=bool)
+    cells[pulses, order] = selected
+    return PulseTrain(bl_v, wl, cells, width_s, reset_source(spec)[0])
 
 
 def check_amplitude(spec: BoardSpec, volts: float, source_v: float, what: str) -> None:
@@ -138,8 +162,8 @@ def check_amplitude(spec: BoardSpec, volts: float, source_v: float, what: str) -
 def check_inhibited(spec: BoardSpec, train: PulseTrain) -> None:
     """Refuse pulses that cells would see which they are not for.
 
-    In an open row, every unselected bit line must be within `half_select_limit_v` of the source
-    line; lines that no gate connects carry what they like.
+    In every open row, the bit line of each cell that the pulse is not for must be within
+    `half_select_limit_v` of the source line; lines that no gate connects carry what they like.
 
     Raises:
         InputError: names the first such cell and its voltage.
@@ -147,15 +171,15 @@ def check_inhibited(spec: BoardSpec, train: PulseTrain) -> None:
     sources = {spec.sl_ground: 0.0, spec.sl_rail: spec.sl_rail_v, spec.sl_tia: spec.tia_bias_v}
     if train.sl_input not in sources:
         return  # the source line floats
-    across_v = np.where(train.selected, 0.0, train.bl_v - sources[train.sl_input])
-    open_rows = train.wl_v > 0
-    wrong = (np.abs(across_v) > spec.half_select_limit_v) & open_rows.any(1)[:, None]
+    across_v = np.abs(train.bl_v - sources[train.sl_input])
+    pulses, rows = np.nonzero(train.wl_v > 0)
+    wrong = (across_v > spec.half_select_limit_v)[pulses] & ~train.selected[pulses, rows]
     if not wrong.any():
         return
-    pulse, col = np.argwhere(wrong)[0].tolist()
-    row = int(np.flatnonzero(open_rows[pulse])[0])
+    first, col = np.argwhere(wrong)[0].tolist()
+    pulse, row = int(pulses[first]), int(rows[first])
     raise InputError(
-        f"pulse {pulse} would put {abs(across_v[pulse, col]):.4g} V across the unselected cell "
+        f"pulse {pulse} would put {across_v[pulse, col]:.4g} V across the unselected cell "
         f"({row}, {col}): its bit line is not inhibited; at most {spec.half_select_limit_v:g} V "
         f"(limits.half_select) on board {spec.name}"
     )
@@ -191,12 +215,8 @@ class ArrayProgram:
             InputError: a voltage is out of limits, or a cell that the pulses are not for would see
                 one.
         """
-        check_inhibited(self._spec, train)
-        self.add_unchecked(train)
-
-    def add_unchecked(self, train: PulseTrain) -> None:
-        """The same without looking at unselected cells: for tests of what inhibition is for."""
         spec, asm = self._spec, self.asm
+        check_inhibited(spec, train)
         bl = codes_for(train.bl_v, spec.bl_limit_v, 5.0, "BL")
         wl = codes_for(train.wl_v, spec.wl_limit_v, 5.0, "WL")
         asm.switch_sl(train.sl_input, np.flatnonzero(train.wl_v.any(0)))

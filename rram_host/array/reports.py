@@ -7,25 +7,47 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.microcode import CLOCK_HZ, Op
+from rram_host.board.lines import LineProgram
+
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 
 
-def pulse_energy_j(volts: Array | float, before: Array, after: Array, width_s: float) -> Array:
+def carried_s(spec: BoardSpec, width_s: float) -> float:
+    """How long cells carry the voltage of a pulse: from the DAC update to the end of PULSE.
+
+    Gates are open and bit lines driven while outputs settle, and the other cells of a row hold its
+    source line, so the pulse begins before its switch closes: t = settling + width, counted from
+    the instructions that a pulse is made of; 6.03 us for a width of 1 us on zc706.
+
+    Args:
+        spec: the board.
+        width_s: how long the source-line switch is closed.
+    """
+    program = LineProgram(spec)
+    program.settle()
+    program.add(Op.PULSE, value=round(width_s * CLOCK_HZ))
+    return sum(item.cycles for item in program.instructions()[:-1]) / CLOCK_HZ  # less END
+
+
+def pulse_energy_j(volts: Array | float, before: Array, after: Array, carried_s: float) -> Array:
     """Energy that pulses put into cells, E = V^2 (G_before + G_after) / 2 * t.
 
     An estimate: V is the voltage asked for between the lines, the conductance is taken to go from
-    one reading to the next in a straight line, and t is the pulse width alone.
+    one reading to the next in a straight line, and nothing flows after the pulse. A cell that moves
+    early in the pulse, as most do, takes nearer to V^2 G_after t.
 
     Args:
         volts: of the pulses.
         before: conductances as read, siemens; below zero counts as zero.
         after: the same, after the pulses.
-        width_s: of the pulses.
+        carried_s: how long cells carry the voltage, longer than the pulse width; see `carried_s`.
     """
     mean = (np.maximum(before, 0.0) + np.maximum(after, 0.0)) / 2
-    energy: Array = np.square(volts) * mean * width_s
+    energy: Array = np.square(volts) * mean * carried_s
     return energy
 
 

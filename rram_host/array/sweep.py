@@ -49,7 +49,7 @@ def effective_conductances(
         steps_v: voltages between its lines, (n,): above 0 V SET, below 0 V RESET. They are those
             of the lines' sources: what the switch takes of a RESET, 1 or 2 %, is not made up for,
             because the conductance that decides it is not known before.
-        wl_v: gate voltage of SET pulses, the compliance.
+        wl_v: compliance of SET pulses: gate voltage above the lower line.
         average: reads of each sign after every step.
         gain: true over nominal current of the row in the range of cell reads.
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
-from rram_host.array.reports import pulse_energy_j
+from rram_host.array.reports import carried_s, pulse_energy_j
 from rram_host.array.stepping import Pulses, Stepper
 from rram_host.errors import InputError
 
@@ -159,8 +159,10 @@ class Job:
 
     def _energy_j(self, pulses: Pulses, before: Array, rules: Rules) -> Array:
         p, width_s = self.spec.pulses, rules.pulse_width_s
-        set_j = pulse_energy_j(p.set_bl_v, before, self.g, width_s or p.set_width_s)
-        reset_j = pulse_energy_j(pulses.reset_v, before, self.g, width_s or p.reset_width_s)
+        set_s = carried_s(self.spec, width_s or p.set_width_s)
+        reset_s = carried_s(self.spec, width_s or p.reset_width_s)
+        set_j = pulse_energy_j(p.set_bl_v, before, self.g, set_s)
+        reset_j = pulse_energy_j(pulses.reset_v, before, self.g, reset_s)
         energy: Array = np.where(pulses.up, set_j, 0.0) + np.where(pulses.down, reset_j, 0.0)
         return energy
 

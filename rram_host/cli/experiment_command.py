@@ -45,7 +45,6 @@ class _Where:
     spec: BoardSpec | str
     passport: Path | None
     path: Path
-    snapshot: bytes | None = None
 
 
 def experiment_command(experiment: Experiment[Any]) -> click.Command:
@@ -71,11 +70,18 @@ def experiment_command(experiment: Experiment[Any]) -> click.Command:
                     "settings are those of the run; what is given besides must agree.",
                 )(
                     click.option(
-                        "--picture/--no-picture",
-                        default=True,
-                        show_default=True,
-                        help="Draw a PNG beside the run file.",
-                    )(command)
+                        "--force",
+                        is_flag=True,
+                        help="Resume although the chip was used or the board off since, or the "
+                        "run's process was on another machine and cannot be asked.",
+                    )(
+                        click.option(
+                            "--picture/--no-picture",
+                            default=True,
+                            show_default=True,
+                            help="Draw a PNG beside the run file.",
+                        )(command)
+                    )
                 )
             )
         )
@@ -89,16 +95,16 @@ def _job(experiment: Experiment[Any], given: dict[str, Any]) -> None:
 
     as_json, start = given["as_json"], time.perf_counter()
     plan, where = _asked(experiment, given)
-    resume = given["resume"] is not None
+    resume, force = given["resume"] is not None, given["force"]
     try:
         with (
             open_board(
-                where.board, where.spec, passport=where.passport, snapshot=where.snapshot
+                where.board, where.spec, passport=where.passport, check_map=not resume
             ) as board,
             progress_bar(experiment.name) as advance,
             finishing_first() as should_stop,
         ):
-            run = record(board, experiment, plan, where.path, resume, advance, should_stop)
+            run = record(board, experiment, plan, where.path, resume, advance, should_stop, force)
             board_time_s = board.board_time_s
     except (KeyboardInterrupt, SystemExit):
         _how_to_go_on(experiment, where.path)
@@ -129,6 +135,8 @@ def _how_to_go_on(experiment: Experiment[Any], path: Path) -> None:
 
 def _asked(experiment: Experiment[Any], given: dict[str, Any]) -> tuple[Any, _Where]:
     if given["resume"] is None:
+        if given["force"]:
+            raise InputError("--force goes with --resume: a new run has nothing to overrule")
         plan = plan_from(experiment.plan, given)
         path = given["out"] or _fresh(experiment.name)
         _check_place(path)
@@ -144,7 +152,6 @@ def _asked_again(
     """Plan and board of an earlier run, where nothing else was asked for."""
     from rram_host.records.rebuild import rebuilt
     from rram_host.records.run_file import RunFile
-    from rram_host.records.snapshots import Snapshots
 
     run, context = RunFile(path), click.get_current_context()
     head = run.header
@@ -157,9 +164,8 @@ def _asked_again(
     plan = plan_from(experiment.plan, given, rebuilt(experiment.plan, head.plan))
     spec = board_spec.load(given["spec"]) if asked("spec") else rebuilt(BoardSpec, head.spec)
     passport = Path(head.passport) if head.passport and not asked("passport") else given["passport"]
-    snapshot = Snapshots(path).load(run.state.units)
     board = given["board"] if asked("board") else head.board
-    return plan, _Where(board, spec, passport, path, snapshot)
+    return plan, _Where(board, spec, passport, path)
 
 
 def _fresh(name: str) -> Path:

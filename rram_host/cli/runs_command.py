@@ -170,8 +170,9 @@ def plot(file: Path, out: Path | None, as_json: bool) -> None:
 @runs.command()
 @click.argument("file", type=_FILE)
 @click.option("--to", type=_FILE, required=True, metavar="FILE", help="NAME.csv or NAME.nc.")
+@click.option("--replace", is_flag=True, help="Write over a file that is there.")
 @json_option
-def export(file: Path, to: Path, as_json: bool) -> None:
+def export(file: Path, to: Path, replace: bool, as_json: bool) -> None:
     """Write a run's records to CSV or netCDF, in SI units.
 
     \b
@@ -180,25 +181,32 @@ def export(file: Path, to: Path, as_json: bool) -> None:
     from rram_host.records.export import export as write
 
     run = _open(file)
-    write(run, to)
+    write(run, to, replace)
     emit(as_json, {"file": to, "records": run.state.rows})
     say(as_json, f"written: {to}, {run.state.rows} records")
 
 
 @runs.command()
 @click.argument("file", type=_FILE)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Take the run's process for dead although it was on another machine, or on this one under "
+    "another name before it was started anew.",
+)
 @json_option
-def repair(file: Path, as_json: bool) -> None:
+def repair(file: Path, force: bool, as_json: bool) -> None:
     """Make the file of a killed run one that every program opens. Changes no record.
 
     These commands, and --resume, do without.
 
     \b
     rram runs repair runs/20260101-120000-iv.h5
+    rram runs repair --force /other/computer/iv.h5
     """
     from rram_host.records.run_writer import repair as mend
 
-    run = mend(file)
+    run = mend(file, force)
     emit(as_json, summary(run, []))
     say(as_json, f"{file}: {run.state.text}, {run.state.rows} records")
 

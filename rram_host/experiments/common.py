@@ -106,13 +106,42 @@ def spread_cells(per_row: int, shape: Cell) -> Mask:
     return mask
 
 
+def held_back(board: Board) -> Mask:
+    """Cells that the chip's passport calls dead or worn, (rows, cols)."""
+    known = board.passport
+    return np.zeros(board.array.shape, dtype=bool) if known is None else known.dead | known.worn
+
+
+def check_pulses(board: Board, cells: Mask, count: int) -> None:
+    """Refuse, before the first, more pulses than the chip's passport allows.
+
+    Args:
+        board: with a passport, or without.
+        cells: which are to be pulsed, (rows, cols).
+        count: most SET and RESET pulses that each is to get.
+
+    Raises:
+        InputError: names a cell, what it has had, and the limit.
+    """
+    limit = board.passport.contents.limits.max_pulses_per_cell if board.passport else None
+    if board.passport is None or limit is None or not cells.any():
+        return
+    had = np.where(cells, board.passport.contents.pulses, -1)
+    row, col = np.unravel_index(had.argmax(), had.shape)
+    if had[row, col] + count > limit:
+        raise InputError(
+            f"up to {count} pulses a cell; passport {board.passport.file.path} allows {limit}, of "
+            f"which cell ({row}, {col}) has had {had[row, col]}"
+        )
+
+
 def ready(board: Board, cells: Mask) -> Mask:
     """Form the cells that are not formed; those that can be worked with, (rows, cols).
 
-    Left out are cells that did not form, are shorted, or are dead by the chip's passport. Cells
-    that are formed are only read, so every unit of a run may begin with it.
+    Left out are cells that did not form, are shorted, or are dead or worn by the chip's passport.
+    Cells that are formed are only read, so every unit of a run may begin with it.
     """
-    wanted = cells if board.passport is None else cells & ~board.passport.dead
+    wanted = cells & ~held_back(board)
     report = board.array.form(wanted)
     usable: Mask = wanted & ~report.unformed & ~report.shorted
     return usable
@@ -122,16 +151,14 @@ def ready_all(board: Board, cells: Sequence[Cell]) -> Mask:
     """The same for cells that were named: all of them must be usable.
 
     Raises:
-        InputError: a cell is not.
+        InputError: a cell is not; where the passport says so, nothing has been pulsed.
     """
     mask = of_cells(board.array.shape, cells)
-    lost = mask & ~ready(board, mask)
-    if lost.any():
-        row, col = np.argwhere(lost)[0]
-        raise InputError(
-            f"cell ({row}, {col}) cannot be used: it did not form, is shorted, or is dead by its "
-            "chip's passport"
-        )
+    for row, col in np.argwhere(mask & held_back(board)).tolist():
+        why = board.passport.barred()[row, col] if board.passport else ""
+        raise InputError(f"cell ({row}, {col}) cannot be used: by its chip's passport, {why}")
+    for row, col in np.argwhere(mask & ~ready(board, mask)).tolist():
+        raise InputError(f"cell ({row}, {col}) cannot be used: it did not form, or is shorted")
     return mask
 
 

@@ -181,7 +181,8 @@ def _read_bound(spec: BoardSpec, average: int) -> Bound:
 def _rounds(spec: BoardSpec, array: DryCrossbar) -> list[JobCost]:
     """Rounds of pulses on every cell, each with the read that verifies it."""
     p, policy = spec.pulses, CoarseFine()
-    gate_v = min(p.set_wl_offset_v + CELL_SIEMENS / p.set_wl_slope_siemens_per_v, spec.wl_limit_v)
+    gate_v = p.set_wl_offset_v + CELL_SIEMENS / p.set_wl_slope_siemens_per_v
+    gate_v = min(gate_v, spec.compliance_limit_v())
     rounds = (
         ("SET round", array.cost_of_set(p.set_bl_v, gate_v, p.set_width_s), p.set_width_s),
         (

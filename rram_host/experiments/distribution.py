@@ -17,6 +17,7 @@ from firmware_bridge.board_spec import BoardSpec
 from rram_host.array.policies import policy_named
 from rram_host.errors import InputError
 from rram_host.experiments import estimates, programmed
+from rram_host.experiments.common import finding
 from rram_host.experiments.experiment import Experiment, Finding, setting, unit_rng
 from rram_host.records.columns import Batch, Column, Data
 from rram_host.session import Board
@@ -111,16 +112,13 @@ def peaks(plan: DistributionPlan, data: Data) -> list[Array]:
 def findings(plan: DistributionPlan, data: Data) -> list[Finding]:
     """Width of every peak, and how many cells read nearer to another level than to their own."""
     if programmed.is_empty(data):
-        return []
+        return programmed.left_out(data)
     error = programmed.errors_siemens(data) / MICRO
     stds = [estimates.std(g / MICRO) for g in peaks(plan, data)]
     levels = (plan.levels_siemens / MICRO).tolist()
-    rms = float(np.sqrt(np.nanmean([s**2 for s, _ in stds])))
-    # errors of independent peaks add up in squares
-    weights = [s * e / (rms * len(stds)) for s, e in stds] if rms else [0.0]
     found = [
-        Finding("std of a peak, rms of all", rms, "µS", float(np.hypot.reduce(weights)), _PAPER),
-        Finding("mean of reading minus target", *_with_unit(estimates.mean(error))),
+        finding("std of a peak, rms of all", _rms(stds), "µS", _PAPER),
+        finding("mean of reading minus target", estimates.mean(error), "µS"),
     ]
     if len(levels) > 1:
         wrong = int((np.abs(error) > plan.step_siemens / MICRO / 2).sum())
@@ -129,13 +127,18 @@ def findings(plan: DistributionPlan, data: Data) -> list[Finding]:
             Finding("cells nearer to another level", 100 * overlap, "%", 100 * error_of_it)
         )
     found += programmed.effort(data)
-    for g, (value, uncertain) in zip(levels, stds, strict=True):
-        found.append(Finding(f"std at {g:.4g} µS", value, "µS", uncertain))
+    found += [finding(f"std at {g:.4g} µS", std, "µS") for g, std in zip(levels, stds, strict=True)]
     return found
 
 
-def _with_unit(estimate: tuple[float, float]) -> tuple[float, str, float]:
-    return estimate[0], "µS", estimate[1]
+def _rms(stds: list[tuple[float, float]]) -> tuple[float, float]:
+    """Rms of the stds that are known (four cells or more), and its error; NaN without any."""
+    value, error = np.array([std for std in stds if np.isfinite(std).all()]).reshape(-1, 2).T
+    if not value.size:
+        return np.nan, np.nan
+    rms = float(np.sqrt(np.mean(value**2)))
+    # errors of independent peaks add up in squares
+    return rms, float(np.hypot.reduce(value * error / (rms * value.size))) if rms else 0.0
 
 
 def draw(figure: Figure, plan: DistributionPlan, data: Data) -> None:

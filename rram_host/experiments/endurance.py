@@ -3,6 +3,9 @@
 A unit brings a block of cells from one checkpoint to the next: a loop of RESET and SET pulses in
 the sequencer, without reads, then a SET that is read (low-resistance state, LRS) and a RESET that
 is read (high-resistance state, HRS). Every cycle is one SET and one RESET pulse of fixed voltages.
+
+Cells whose two states are one at two checkpoints in a row, or at the last, are dead in the chip's
+passport from then on; in this run they are cycled to its end.
 """
 
 from __future__ import annotations
@@ -18,7 +21,13 @@ from firmware_bridge.board_spec import BoardSpec
 from rram_host.array import masks
 from rram_host.errors import BoardFault, InputError
 from rram_host.experiments import estimates, programmed
-from rram_host.experiments.common import check_voltage, ready, reset_limit_v
+from rram_host.experiments.common import (
+    check_pulses,
+    check_voltage,
+    held_back,
+    ready,
+    reset_limit_v,
+)
 from rram_host.experiments.experiment import Experiment, Finding, setting
 from rram_host.records.columns import Batch, Column, Data
 from rram_host.session import Board
@@ -34,6 +43,7 @@ _PAPER = "not shown"
 _MAX_CYCLES = 10**9
 # A cell whose two states differ by less does not switch any more.
 _STUCK_RATIO = 1.1
+_MIDDLE_SIEMENS = 20e-6  # between the states, where no cell of the block ever switched
 _CYCLES_A_PROGRAM = 20_000  # a few seconds of board time, so that Ctrl-C is heard
 _NAMED = 10
 
@@ -47,7 +57,7 @@ class EndurancePlan:
     col: int = setting(0, "first column of the block")
     block_rows: int = setting(4, "rows of the block")
     block_cols: int = setting(4, "columns of the block")
-    set_wl_v: float = setting(1.6, "gate voltage of SET: the compliance")
+    set_wl_v: float = setting(1.6, "compliance of SET: gate voltage above the lower line")
     reset_v: float = setting(2.4, "RESET voltage across a cell")
     min_ratio: float = setting(2.0, "a cell fails where LRS over HRS conductance is below this")
     read_average: int = setting(4, "reads averaged of every cell in each state")
@@ -90,7 +100,7 @@ def columns(plan: EndurancePlan, spec: BoardSpec) -> tuple[Column, ...]:
         InputError: the block or a voltage is not one that this board has.
     """
     plan.mask(spec)
-    check_voltage("set_wl_v", plan.set_wl_v, spec.wl_limit_v)
+    check_voltage("set_wl_v", plan.set_wl_v, spec.compliance_limit_v())
     check_voltage("reset_v", plan.reset_v, reset_limit_v(spec))
     block: dict[str, Any] = {
         "dims": ("block_row", "block_col"),
@@ -114,15 +124,25 @@ def run(board: Board, plan: EndurancePlan, start: int, done: Data) -> Iterator[B
 
     Raises:
         InputError: the passport allows fewer pulses.
-        BoardFault: no cell of the block can be formed.
+        BoardFault: no cell of the block can be used.
     """
     at = np.concatenate([[0], plan.checkpoints])
-    _check_wear(board, plan.mask(board.spec), int(at[-1] - at[start]))
-    # cells in use are those of the first record: forming again might take a deep RESET for a cell
-    # that has not formed yet
-    cells = _begin(board, plan) if not start else _recorded(board, plan, done)
+    # cells in use are those of the first record, whatever the passport has learned since
+    cells = _recorded(board, plan, done) if start else plan.mask(board.spec) & ~held_back(board)
+    check_pulses(board, cells, 2 * int(at[-1] - at[start]))
+    stuck, middle = np.zeros_like(cells), _MIDDLE_SIEMENS
+    if start:
+        stuck[plan.mask(board.spec)] = _is_stuck(*_states(done, -1)).ravel()
+        middle = _middle_siemens(*_states(done, 0))
+    else:
+        cells = _begin(board, plan)
     for unit in range(start, plan.checkpoints.size):
         lrs, hrs = _cycle(board, plan, cells, int(at[unit + 1] - at[unit]))
+        before, stuck = stuck, cells & _is_stuck(lrs, hrs)
+        lost = stuck & before if unit + 1 < plan.checkpoints.size else stuck
+        if unit == 0:
+            middle = _middle_siemens(lrs[cells], hrs[cells])
+        _give_up(board, lost, lrs > middle, int(at[unit + 1]))
         yield {
             "cycles": at[unit + 1 : unit + 2],
             "lrs_siemens": _block(plan, lrs, cells),
@@ -135,7 +155,7 @@ def _begin(board: Board, plan: EndurancePlan) -> Mask:
     cells = ready(board, plan.mask(board.spec))
     if not cells.any():
         count = plan.block_rows * plan.block_cols
-        raise BoardFault(f"none of the {count} cells of the block can be formed")
+        raise BoardFault(f"none of the {count} cells of the block can be used")
     return cells
 
 
@@ -145,16 +165,32 @@ def _recorded(board: Board, plan: EndurancePlan, done: Data) -> Mask:
     return cells
 
 
-def _check_wear(board: Board, cells: Mask, cycles: int) -> None:
-    if board.passport is None:
-        return
-    limit = board.passport.contents.limits.max_pulses_per_cell
-    most = int(board.passport.contents.pulses[cells].max())
-    if limit is not None and most + 2 * cycles > limit:
-        raise InputError(
-            f"{cycles} cycles are {2 * cycles} pulses a cell; passport "
-            f"{board.passport.file.path} allows {limit}, of which {most} have been given"
-        )
+def _states(data: Data, record: int) -> tuple[Array, Array]:
+    """Both states of the block on a record, (block rows, block columns)."""
+    lrs, hrs = (np.asarray(data[name], dtype=float) for name in ("lrs_siemens", "hrs_siemens"))
+    return lrs[record], hrs[record]
+
+
+def _middle_siemens(lrs: Array, hrs: Array) -> float:
+    """Between the states of the first checkpoint, by the cells that switched there."""
+    fine = np.isfinite(hrs) & ~_is_stuck(lrs, hrs)
+    if not fine.any():
+        return _MIDDLE_SIEMENS
+    states = np.median(lrs[fine]), max(float(np.median(hrs[fine])), 1e-9)
+    return float(np.sqrt(states[0] * states[1]))
+
+
+def _is_stuck(lrs: Array, hrs: Array) -> Mask:
+    """Where the two states are one; not where they are NaN."""
+    # by product and not by quotient: a cell that lost its filament may read zero
+    return np.asarray((lrs < _STUCK_RATIO * hrs) | (lrs <= 0))
+
+
+def _give_up(board: Board, cells: Mask, high: Mask, cycles: int) -> None:
+    """Have the passport call stuck cells dead."""
+    for word, here in (("high", cells & high), ("low", cells & ~high)):
+        if here.any():
+            board.array.give_up(here, f"stuck at {word} conductance after {cycles} cycles")
 
 
 def _cycle(board: Board, plan: EndurancePlan, cells: Mask, cycles: int) -> tuple[Array, Array]:
@@ -206,11 +242,9 @@ def windows(plan: EndurancePlan, data: Data) -> Windows:
     used = np.isfinite(hrs[0])
     low, high = lrs[:, used], hrs[:, used]
     cycles = np.asarray(data["cycles"], dtype=np.int64)
-    # by product and not by quotient: a cell that lost its filament may read zero
-    failed, stuck = low < plan.min_ratio * high, low < _STUCK_RATIO * high
-    failed |= low <= 0
+    failed = (low < plan.min_ratio * high) | (low <= 0)
     places = np.argwhere(used) + [plan.row, plan.col]
-    return Windows(cycles, low, high, failed, stuck | (low <= 0), places)
+    return Windows(cycles, low, high, failed, _is_stuck(low, high), places)
 
 
 def findings(plan: EndurancePlan, data: Data) -> list[Finding]:
@@ -221,7 +255,7 @@ def findings(plan: EndurancePlan, data: Data) -> list[Finding]:
     now = w.failed[-1]
     count = w.places.shape[0]
     value, uncertain = estimates.share(int(now.sum()), count)
-    high = w.stuck[-1] & (w.lrs[-1] > np.sqrt(np.median(w.lrs[0]) * np.median(w.hrs[0])))
+    high = w.stuck[-1] & (w.lrs[-1] > _middle_siemens(w.lrs[0], w.hrs[0]))
     found = [
         Finding("cycles of every cell", int(w.cycles[-1]), paper=_PAPER),
         Finding("cells cycled", count),
@@ -276,7 +310,8 @@ EXPERIMENT = Experiment(
     help="""Cycle a block of cells between two states and count those that stop switching.
 
     Every cycle is one SET and one RESET pulse; both states are read after 1, 2, 5, 10, 20, ...
-    cycles. This wears the cells out; pulses count in the chip's passport.
+    cycles. This wears the cells out; pulses count in the chip's passport, and cells that are stuck
+    at the end, or at two readings in a row, are dead there.
 
     \b
     rram endurance --board 'sim://?preset=taox_180nm&seed=7'

@@ -1,7 +1,9 @@
 """Electroforming: which voltage forms which cell.
 
 A unit is a row of cells: a ramp of forming pulses under a compliance gate voltage, with a read
-after every step. Cells that are formed already are left alone. arXiv 2509.12812 gives no number.
+after every step. Cells that are formed already, by their reading or by the chip's passport, are
+left alone, and so are those that it calls dead, unless only because they did not form: another ramp
+may do it. arXiv 2509.12812 gives no number.
 
 A forming voltage lies between two steps, and is told as the middle of them; from its spread that of
 a step, width^2 / 12, is taken off.
@@ -42,7 +44,7 @@ class FormingPlan:
     start_v: float = setting(2.6, "first step, between bit line and source line")
     stop_v: float = setting(3.6, "last step")
     step_v: float = setting(0.05, "distance between steps")
-    wl_v: float = setting(1.2, "gate voltage: the compliance", "compliance")
+    wl_v: float = setting(1.2, "compliance: gate voltage above the lower line", "compliance")
     width_s: float = setting(100e-6, "pulse width")
 
     def __post_init__(self) -> None:
@@ -79,6 +81,7 @@ def columns(plan: FormingPlan, spec: BoardSpec) -> tuple[Column, ...]:
         per_cell("pulses", "", "forming pulses", "i4"),
         per_cell("unformed", "", "cells that the ramp did not form", "i1"),
         per_cell("shorted", "", "cells that are shorted", "i1"),
+        per_cell("left_out", "", "cells that the chip's passport calls dead: left alone", "i1"),
     )
 
 
@@ -86,7 +89,7 @@ def units(plan: FormingPlan, spec: BoardSpec) -> int:
     """A unit is a row.
 
     Raises:
-        InputError: a voltage that the board does not give.
+        InputError: a voltage or a pulse width that the board does not give.
     """
     plan.ramp().check(spec)
     return spec.rows
@@ -98,10 +101,15 @@ def run(board: Board, plan: FormingPlan, start: int, done: Data) -> Iterator[Bat
     for row in range(start, units(plan, board.spec)):
         cells = np.zeros(board.array.shape, dtype=bool)
         cells[row] = True
-        yield _record(row, ramp, board.array.form(cells, None, ramp))
+        left_out = np.zeros(board.spec.cols, dtype=np.int8)
+        if board.passport:
+            left_out |= board.passport.given_up[row]
+        yield _record(row, ramp, board.array.form(cells, None, ramp), left_out)
 
 
-def _record(row: int, ramp: FormSettings, report: FormReport) -> Batch:
+def _record(
+    row: int, ramp: FormSettings, report: FormReport, left_out: npt.NDArray[np.int8]
+) -> Batch:
     """One row out of the report of forming it."""
     steps = np.full((len(ramp.steps_v), report.pulses.shape[1]), np.nan)
     steps[: len(report.steps_siemens)] = report.steps_siemens[:, row]
@@ -116,6 +124,7 @@ def _record(row: int, ramp: FormSettings, report: FormReport) -> Batch:
         "pulses": pulses,
         "unformed": unformed.astype(np.int8),
         "shorted": report.shorted[row].astype(np.int8),
+        "left_out": left_out,
     }
     return {name: values[None] for name, values in one.items()}
 
@@ -134,13 +143,14 @@ def findings(plan: FormingPlan, data: Data) -> list[Finding]:
     formed = np.isfinite(data["formed_v"])
     middle_v = estimates.finite(data["formed_v"]) - plan.step_v / 2
     after = np.asarray(data["conductance_siemens"], dtype=np.float64)[formed]
-    lost = np.asarray(data["unformed"], dtype=bool) | np.asarray(data["shorted"], dtype=bool)
+    lost = np.any([np.asarray(data[n], bool) for n in ("unformed", "shorted", "left_out")], axis=0)
     before = ~formed & ~lost
     found = [
         Finding("cells formed", int(formed.sum())),
         Finding("cells formed before", int(before.sum())),
         Finding("cells that did not form", len(cells_where(data, "unformed"))),
         Finding("cells shorted", len(cells_where(data, "shorted"))),
+        Finding("cells dead by the passport, left alone", len(cells_where(data, "left_out"))),
     ]
     if formed.any():
         found += [
@@ -167,7 +177,11 @@ def draw(figure: Figure, plan: FormingPlan, data: Data) -> None:
     steps = np.asarray(data["step_siemens"], dtype=np.float64).transpose(1, 0, 2)
     bottom.plot(steps_v, steps.reshape(len(steps_v), -1) / MICRO, color="0.7", linewidth=0.4)
     bottom.set(xlabel="forming voltage (V)", ylabel="conductance after the step (µS)")
-    names = [*_names("unformed", lost), *_names("shorted", cells_where(data, "shorted"))]
+    names = [
+        *_names("unformed", lost),
+        *_names("shorted", cells_where(data, "shorted")),
+        *_names("left out", cells_where(data, "left_out")),
+    ]
     if names:
         top.text(0.02, 0.95, "\n".join(names), transform=top.transAxes, va="top", fontsize="small")
 
@@ -185,7 +199,8 @@ EXPERIMENT = Experiment(
     title="electroforming",
     help="""Form the array row by row, with a read after every step of the ramp.
 
-    Cells that are formed already are left alone; forming cannot be undone.
+    Cells that are formed already are left alone, and so are those that the passport calls formed,
+    or dead for any reason but "not formed". Forming cannot be undone.
 
     \b
     rram forming --board 'sim://?preset=taox_180nm&seed=7&state=chip.npz'

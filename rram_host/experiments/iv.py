@@ -11,7 +11,10 @@ amplifiers hold source lines 0.9 V above ground, so that a conversion may put at
 cell in RESET direction. Where cells conduct more than linearly the true current is larger.
 
 A switching voltage lies between two steps, and is told as the middle of them; from its spread that
-of a step, width^2 / 12, is taken off.
+of a step, width^2 / 12, is taken off. V_set is where the cell first reads above the geometric mean
+of its two states; V_reset is where it begins to give way, which RESET does little by little: the
+first step after which it stays below what it held by more than its readings scatter. So V_reset is
+late by that much conductance over dG/dV of the RESET, far less than a step by default.
 """
 
 from __future__ import annotations
@@ -24,12 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
+from rram_host.array.masks import of_cells
 from rram_host.array.sweep import check_steps
 from rram_host.errors import InputError
 from rram_host.experiments import estimates
 from rram_host.experiments.common import (
     at_least,
     check_cells,
+    check_pulses,
     check_voltage,
     finding,
     ready_all,
@@ -50,6 +55,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 _PAPER = "highly uniform, no spread given"
+_SURELY_FELL = 0.9  # of the SET state
+_NOISES = 2.5  # standard deviations that a reading must be lower by
+_SIGMA_OF_MEDIAN = 1.4826  # of a Gaussian, over the median of its absolute value
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,9 @@ class IvPlan:
     reset_start_v: float = setting(0.8, "first RESET step")
     reset_stop_v: float = setting(2.4, "last RESET step")
     step_v: float = setting(0.05, "distance between steps")
-    compliance_v: float = setting(1.4, "gate voltage of SET steps", "compliance")
+    compliance_v: float = setting(
+        1.4, "gate voltage of SET steps above the lower line", "compliance"
+    )
     average: int = setting(2, "reads of each sign after every step")
 
     def __post_init__(self) -> None:
@@ -110,7 +120,9 @@ def units(plan: IvPlan, spec: BoardSpec) -> int:
     check_cells([plan.cell], spec)
     check_voltage("set_stop_v", plan.set_stop_v, set_limit_v(spec))
     check_voltage("reset_stop_v", plan.reset_stop_v, reset_limit_v(spec))
-    check_voltage("compliance_v", plan.compliance_v, spec.wl_limit_v)
+    # the lower line of a SET is highest at its first step
+    most_v = spec.compliance_limit_v(plan.set_start_v)
+    check_voltage("compliance_v", plan.compliance_v, most_v)
     check_steps(spec, plan.steps_v, plan.average)
     return plan.cycles
 
@@ -119,10 +131,13 @@ def run(board: Board, plan: IvPlan, start: int, done: Data) -> Iterator[Batch]:
     """Sweep the cell, one program a cycle. The first cycle starts from RESET, as all others do.
 
     Raises:
-        InputError: the cell cannot be used.
+        InputError: the cell cannot be used, or the passport allows fewer pulses.
     """
     units(plan, board.spec)
     steps_v = plan.steps_v
+    first = 0 if start else plan.reset_v.size
+    pulses = (plan.cycles - start) * steps_v.size + first
+    check_pulses(board, of_cells(board.array.shape, [plan.cell]), pulses)
     for unit in range(start, plan.cycles):
         ready_all(board, [plan.cell])
         if unit == 0:
@@ -160,7 +175,7 @@ def cycles(plan: IvPlan, data: Data) -> Cycles:
     """Cycles with their switching voltages.
 
     SET: the first step that leaves the cell above the geometric mean of its two states. RESET: the
-    step of the largest current, the last one before the cell gives way.
+    first step from which on the cell reads less than it held, see `_gave_way`.
     """
     steps_v, n_set = plan.steps_v, plan.set_v.size
     g = np.asarray(data["conductance_siemens"], dtype=np.float64).reshape(-1, steps_v.size)
@@ -171,10 +186,38 @@ def cycles(plan: IvPlan, data: Data) -> Cycles:
     )
     half = plan.step_v / 2
     set_v = np.where(switched.any(1), plan.set_v[switched.argmax(1)] - half, np.nan)
-    peak = np.argmax(g[:, n_set:] * plan.reset_v, axis=1)
-    gave_way = (low < high / 2) & (peak < plan.reset_v.size - 1)
-    reset_v = np.where(gave_way, plan.reset_v[peak] + half, np.nan)
+    first = _gave_way(g[:, n_set:], high)
+    reset_v = np.full(len(g), np.nan)
+    fell = (low < high / 2) & (first > 0)
+    reset_v[fell] = plan.reset_v[first[fell]] - half
     return Cycles(steps_v, g, high, low, set_v, reset_v)
+
+
+def _gave_way(g: Array, high: Array) -> npt.NDArray[np.int64]:
+    """First RESET step after which a cell reads below what it held, by more than noise; (cycles,).
+
+    Steps up to the last one that leaves 0.9 of the SET state are looked at: what the cell held is
+    the median of their readings, noise their median distance from it, in all cycles, as a standard
+    deviation. The first step after the last reading that is not 2.5 of them below is the one.
+
+    Args:
+        g: readings after the RESET steps, (cycles, steps), siemens.
+        high: the SET state, (cycles,), siemens.
+
+    Returns:
+        0 where a cell never fell, or fell at the first step or before.
+    """
+    first = np.zeros(len(g), dtype=np.int64)
+    low = g < _SURELY_FELL * high[:, None]
+    surely = g.shape[1] - np.logical_and.accumulate(low[:, ::-1], axis=1).sum(1)
+    seen = (surely > 0) & (surely < g.shape[1])
+    if seen.any():
+        steps = np.arange(g.shape[1])
+        early = np.where(steps < surely[seen, None], g[seen], np.nan)
+        away = early - np.nanmedian(early, axis=1, keepdims=True)
+        noise = np.nanmedian(np.abs(away)) * _SIGMA_OF_MEDIAN
+        first[seen] = 1 + np.where(away >= -_NOISES * noise, steps, 0).max(1)
+    return first
 
 
 def findings(plan: IvPlan, data: Data) -> list[Finding]:
@@ -235,8 +278,9 @@ EXPERIMENT = Experiment(
     title="pulsed I-V",
     help="""Sweep one cell by SET and RESET staircases, with a read after every step.
 
-    Current is the conductance read after a step times the step's voltage. What the cell holds is
-    lost; it ends in RESET.
+    Current is the conductance read after a step times the step's voltage. V_reset is where the
+    cell begins to give way, by more than its readings scatter; both switching voltages are the
+    middle of a step. What the cell holds is lost; it ends in RESET.
 
     \b
     rram iv --board 'sim://?preset=taox_180nm&seed=7'

@@ -97,7 +97,7 @@ def run(board: Board, plan: PatternPlan, start: int, done: Data) -> Iterator[Bat
 def findings(plan: PatternPlan, data: Data) -> list[Finding]:
     """Shares of cells near their target, and how errors are distributed."""
     if programmed.is_empty(data):
-        return []
+        return programmed.left_out(data)
     error = programmed.errors_siemens(data)
     value, uncertain = estimates.std(error / MICRO)
     offset, of_offset = estimates.mean(error / MICRO)

@@ -20,6 +20,7 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 MAX_AVERAGE = 1000
+_NAMED = 10
 POLICY_HELP = f"write-verify policy: {', '.join(POLICY_NAMES)}"
 
 
@@ -56,7 +57,8 @@ def map_columns(spec: BoardSpec) -> tuple[Column, ...]:
         Column("measured_siemens", "S", "conductance, read after programming", **grid),
         Column("pulses", "", "SET and RESET pulses", dtype="i8", **grid),
         Column("energy_j", "J", "energy of these pulses, estimated", **grid),
-        Column("working", "", "had a target, is formed and not shorted", dtype="bool", **grid),
+        Column("working", "", "was programmed, is formed and not shorted", dtype="bool", **grid),
+        Column("left_out", "", "dead or worn by the passport: left alone", dtype="bool", **grid),
         Column("board_time_s", "s", "board time of programming"),
     )
 
@@ -74,13 +76,16 @@ def program_map(board: Board, targets: Array, policy: Policy, average: int) -> B
     report = board.array.program(targets, policy)
     took_s = board.clock_s - begun_s
     measured = board.array.read(average)
+    # what the passport holds back has no target in the report
+    left_out = ~np.isnan(targets) & ~report.asked
     working = report.asked & ~report.unformed & (measured <= board.spec.shorted_siemens)
     return {
-        "target_siemens": report.targets_siemens[None],
+        "target_siemens": targets[None],
         "measured_siemens": measured[None],
         "pulses": report.pulses[None],
         "energy_j": report.energy_j[None],
         "working": working[None],
+        "left_out": left_out[None],
         "board_time_s": np.array([took_s]),
     }
 
@@ -104,13 +109,30 @@ def errors_siemens(data: Data) -> Array:
 def effort(data: Data) -> list[Finding]:
     """What programming took, and the cells that could not be programmed."""
     cells = working(data)
-    left = int((~np.isnan(data["target_siemens"].astype(float)) & ~cells).sum())
     energy = data["energy_j"].astype(float)[cells]
     return [
         Finding("pulses of a cell, mean", float(data["pulses"][cells].mean())),
         Finding("energy of programming a cell, mean", float(np.nanmean(energy)) * 1e12, "pJ"),
-        Finding("cells not formed or shorted, left out", left),
+        *left_out(data),
     ]
+
+
+def left_out(data: Data) -> list[Finding]:
+    """Cells that findings are not about, the first ones that the passport holds back by name."""
+    if not len(data.get("working", ())):
+        return []
+    held = np.asarray(data["left_out"], dtype=bool)
+    asked = ~np.isnan(data["target_siemens"].astype(float))
+    found = [
+        Finding(
+            "cells not formed or shorted, left out", int((asked & ~working(data) & ~held).sum())
+        ),
+        Finding("cells dead or worn by the passport, left out", int(held.sum())),
+    ]
+    for row, col in np.argwhere(held.any(0))[:_NAMED].tolist():
+        times = int(held[:, row, col].sum())
+        found.append(Finding(f"cell ({row}, {col}) left out by the passport", times, "times"))
+    return found
 
 
 def is_empty(data: Mapping[str, npt.NDArray[np.generic]], column: str = "working") -> bool:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -26,15 +25,16 @@ import h5py
 import numpy as np
 
 from rram_host.array.calibration import Calibration
-from rram_host.errors import InputError, RecordError
+from rram_host.errors import InputError, RecordError, RramError
 from rram_host.experiments.agreement import check_same_run, plan_values, spec_values
 from rram_host.experiments.experiment import Experiment
+from rram_host.experiments.usage import check_unused, counted
 from rram_host.records.columns import Batch, Data
 from rram_host.records.layout import Header
 from rram_host.records.place import check_place
-from rram_host.records.run_file import DONE, FAILED, INTERRUPTED, RunFile, State
+from rram_host.records.run_file import DONE, INTERRUPTED, RunFile, State
 from rram_host.records.run_folder import plain, versions
-from rram_host.records.run_writer import RunWriter, now
+from rram_host.records.run_writer import RunWriter, ending, now
 from rram_host.records.snapshots import Snapshots
 from rram_host.session import Board
 
@@ -52,8 +52,13 @@ def record(
     resume: bool = False,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    force: bool = False,
 ) -> RunFile:
     """Run an experiment on an open board, and commit its records unit by unit.
+
+    To resume, open the board with `open_board(..., check_map=False)`: an emulated one is put back
+    to where the run stopped before it is compared with anything, and a chip of silicon is compared
+    with its passport's map here.
 
     Args:
         board: to run on.
@@ -63,12 +68,15 @@ def record(
         resume: go on after the last committed unit. A run that is done is only read.
         progress: told of (units done, units in all).
         should_stop: asked after every unit; True ends the run well, as interrupted.
+        force: resume although the chip was used since, or the board was off, or the run's process
+            was on another machine and cannot be asked whether it lives.
 
     Returns:
         The run, closed.
 
     Raises:
-        InputError: the file cannot be made, or is of another run; nothing has been pulsed then.
+        InputError: the file cannot be made, is of another run, or the chip was used since; nothing
+            has been pulsed or put back then.
         RecordError: the disk filled up; what was committed stays.
         RramError: what the experiment raises; the file says "failed", and can be resumed.
     """
@@ -78,7 +86,7 @@ def record(
     with RunWriter(path) as writer:
         snapshots = Snapshots(path)
         if resume:
-            state = _resumed(board, experiment, plan, writer, snapshots)
+            state = _resumed(board, experiment, plan, writer, snapshots, force)
         else:
             state = _begun(board, experiment, plan, writer, snapshots)
         if state.status != DONE:
@@ -134,8 +142,14 @@ def header_of(board: Board, experiment: Experiment[P], plan: P) -> Header:
 
 
 def _resumed(
-    board: Board, experiment: Experiment[P], plan: P, writer: RunWriter, snapshots: Snapshots
+    board: Board,
+    experiment: Experiment[P],
+    plan: P,
+    writer: RunWriter,
+    snapshots: Snapshots,
+    force: bool,
 ) -> State:
+    """All that can be refused comes first: a board that was put back has forgotten what it held."""
     run = RunFile(writer.path)
     check_same_run(run, board, experiment, plan)
     if run.state.status == DONE:  # the process may have been killed just before it was over
@@ -148,7 +162,11 @@ def _resumed(
             f"{run.path}: the board's snapshot after unit {run.state.units} is missing beside it; "
             "without it the board cannot be put back, and the run cannot go on as it began"
         )
-    state = writer.go_on()
+    if not force:
+        check_unused(run, board)
+    if snapshot is None:
+        board.check_map()
+    state = writer.go_on(force)
     if snapshot is not None:
         board.restore(snapshot)
     board.array.use(Calibration.from_dict(run.header.calibration))
@@ -168,18 +186,27 @@ class _Run:
 
     def go(self, experiment: Experiment[P], plan: P, start: int) -> None:
         """Do the units from `start` on; the file says how it ended, however it ended."""
-        total = experiment.units(plan, self.board.spec)
-        done: Data = RunFile(self.writer.path).data()
         try:
+            self.writer.note(counted(self.board, stopped=False))
+            total = experiment.units(plan, self.board.spec)
+            done: Data = RunFile(self.writer.path).data()
             self.progress(start, total)
             finished = self._units(experiment.run(self.board, plan, start, done), start, total)
+            self._finish(*((DONE, "") if finished else (INTERRUPTED, ASKED)))
         except BaseException as error:
             with contextlib.suppress(RecordError):  # the first error is told
-                self.writer.finish(*ending(error))
-            self.snapshots.keep_only(self.writer.units)
+                self._finish(*ending(error))
+            with contextlib.suppress(RramError):
+                # by the file: the writer may have been interrupted before it knew
+                self.snapshots.keep_only(RunFile(self.writer.path).state.units)
             raise
-        self.writer.finish(*((DONE, "") if finished else (INTERRUPTED, ASKED)))
         self.snapshots.keep_only(None if finished else self.writer.units)
+
+    def _finish(self, status: str, reason: str) -> None:
+        counts = ""
+        with contextlib.suppress(RramError):  # a lost link is what ended the run
+            counts = counted(self.board, stopped=True)
+        self.writer.finish(status, reason, counts)
 
     def _units(self, work: Iterator[Batch], start: int, total: int) -> bool:
         """False where it was asked to stop before the end."""
@@ -192,16 +219,7 @@ class _Run:
                 raise InputError(f"the experiment ended after {unit} of {total} units")
             self.snapshots.save(unit + 1, self.board.snapshot())
             self.writer.commit(batch)
+            self.writer.note(counted(self.board, stopped=False))
             self.snapshots.keep_only(unit + 1)
             self.progress(unit + 1, total)
         return True
-
-
-def ending(error: BaseException) -> tuple[str, str]:
-    """Status and reason of a run that an exception ended."""
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "Ctrl-C"
-    code = error.code if isinstance(error, SystemExit) else None
-    if isinstance(code, int) and code > 128:
-        return INTERRUPTED, signal.Signals(code - 128).name
-    return FAILED, f"{type(error).__name__}: {error}"

@@ -70,6 +70,7 @@ def columns(plan: VmmExamplePlan, spec: BoardSpec) -> tuple[Column, ...]:
         Column("inputs_v", "V", "input voltages", **sent),
         Column("outputs_v", "V", "weighted sums of the inputs, measured", **come),
         Column("saturated", "", "conversions at the end of their range", dtype="i8"),
+        Column("left_out", "", "cells dead or worn by the passport: left as they were", dtype="i8"),
     )
 
 
@@ -88,6 +89,7 @@ def run(board: Board, plan: VmmExamplePlan, start: int, done: Data) -> Iterator[
         inputs = rng.uniform(-read_v, read_v, (plan.vectors, into))
         layout = Layout.of({_NAME: weights}, scheme(plan.scheme), board.array.shape)
         board.array.program(layout.targets(), policy_named(plan.policy))
+        left_out = len(board.left_out)
         # also what corrections of drops along lines are taken from, so in every unit anew
         held = layout.weights(board.array.read(plan.read_average))[_NAME]
         engine = ArrayEngine(board.array, layout, read_v)
@@ -98,6 +100,7 @@ def run(board: Board, plan: VmmExamplePlan, start: int, done: Data) -> Iterator[
             "inputs_v": inputs[None],
             "outputs_v": outputs[None],
             "saturated": np.array([engine.saturated]),
+            "left_out": np.array([left_out]),
         }
 
 
@@ -141,7 +144,13 @@ def findings(plan: VmmExamplePlan, data: Data) -> list[Finding]:
         Finding("std of weights read minus asked, of the largest", 100 * programmed_w.std(), "%"),
         Finding("products measured", np.asarray(data["outputs_v"]).size),
         Finding("conversions saturated", int(data["saturated"].sum())),
+        Finding("cells dead or worn by the passport, left as they were", _left_out(data)),
     ]
+
+
+def _left_out(data: Data) -> int:
+    """Most cells that a matrix had to do without."""
+    return int(np.asarray(data["left_out"], dtype=np.int64).max(initial=0))
 
 
 def draw(figure: Figure, plan: VmmExamplePlan, data: Data) -> None:

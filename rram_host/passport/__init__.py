@@ -4,6 +4,7 @@ from rram_host.passport.document import Contents
 from rram_host.passport.parts import ConductanceMap, DeadCell, Event, Forming, Limits
 from rram_host.passport.passport import Passport
 from rram_host.passport.recorder import Recorder
+from rram_host.passport.snapshot import with_formed, without_formed
 
 __all__ = [
     "ConductanceMap",
@@ -14,4 +15,6 @@ __all__ = [
     "Limits",
     "Passport",
     "Recorder",
+    "with_formed",
+    "without_formed",
 ]

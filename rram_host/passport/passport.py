@@ -150,6 +150,14 @@ class Passport:
             return np.zeros(self._contents.shape, dtype=bool)
         return self._contents.pulses >= most
 
+    @property
+    def given_up(self) -> Mask:
+        """Cells that are dead for another reason than that they did not form, (rows, cols)."""
+        mask = self.dead
+        for cell in self._contents.dead:
+            mask[cell.row, cell.col] = not cell.reason.startswith(_NOT_FORMED)
+        return mask
+
     def barred(self) -> dict[Cell, str]:
         """Cells that are not to be programmed, dead or worn, and why."""
         reasons = {
@@ -230,6 +238,18 @@ class Passport:
         if known is not None:
             siemens = np.where(cells, np.nan, known.siemens)
             self._note(map=dataclasses.replace(known, siemens=siemens))
+
+    def take_back(self, contents: Contents) -> None:
+        """Say again what was said before pulses that were noted, and then not given."""
+        self._contents, self._unsaved = contents, True
+
+    def put_back(self, formed: Mask) -> None:
+        """The chip, an emulated one, is again as it was when `formed` cells were formed."""
+        known, since = self._contents.map, self._contents.formed & ~formed
+        if known is not None:
+            siemens = np.where(since, np.nan, known.siemens)
+            self._note(map=dataclasses.replace(known, siemens=siemens))
+        self._note(formed=formed.copy())
 
     def note_read(self, g: npt.ArrayLike) -> None:
         """Conductances of all cells, siemens, (rows, cols); NaN leaves what is known of a cell."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,8 +17,9 @@ from rram_host.passport.passport import Passport
 class Recorder:
     """An `ArrayLog` that keeps a passport: saved after every call that gave pulses or read all.
 
-    Pulses are counted as they go out, in memory; so what breaks a call off loses none of them as
-    long as the board is closed, and a process that is killed loses those of the call under way.
+    Pulses are counted before they go out, in memory; so what breaks a call off loses none of them
+    as long as the board is closed. Loops of cycles and sweeps are on the disk before they begin; of
+    any other call, a process that is killed loses the pulses.
 
     Args:
         passport: of the chip on the board.
@@ -48,16 +49,27 @@ class Recorder:
         """Cells that the passport calls dead."""
         return self.passport.dead
 
+    def formable(self) -> Mask:
+        """Cells that the passport calls neither formed nor dead, but for not having formed."""
+        return ~(self.passport.contents.formed | self.passport.given_up)
+
     def worn(self) -> Mask:
         """Cells that have had all the pulses that the passport's limit allows."""
         return self.passport.worn
 
     @contextmanager
-    def pulsing(self, cells: Mask | Counts, forming: bool = False) -> Iterator[None]:
+    def pulsing(
+        self, cells: Mask | Counts, forming: bool = False, many: bool = False
+    ) -> Iterator[None]:
         """Count pulses on `cells`, one each or so many, unless their program is refused.
 
         A fault or a lost link may come before the pulses or after them: they count, so that a cell
         has never had more than its passport says.
+
+        Args:
+            cells: which, or how many pulses each.
+            forming: they are forming pulses.
+            many: save before they are given.
 
         Raises:
             InputError: a cell has had all its pulses, or would get more.
@@ -72,15 +84,15 @@ class Recorder:
                 f"get {int(cells[row, col])}; passport {self.passport.file.path} allows "
                 f"{limits.max_pulses_per_cell}"
             )
-        sent = True
+        before = self.passport.contents
+        self.passport.note_pulses(cells, forming)
         try:
+            if many:
+                self.passport.save()
             yield
         except InputError:
-            sent = False  # refused before it was started
+            self.passport.take_back(before)  # refused before it was started
             raise
-        finally:
-            if sent:
-                self.passport.note_pulses(cells, forming)
 
     def pulsed(self, measured_siemens: Array) -> None:
         """Save."""
@@ -99,4 +111,10 @@ class Recorder:
     def read(self, measured_siemens: Array) -> None:
         """Note what the cells read now, and save."""
         self.passport.note_read(measured_siemens)
+        self.passport.save()
+
+    def given_up(self, reasons: Mapping[Cell, str]) -> None:
+        """Note cells as dead, and save."""
+        for (row, col), reason in reasons.items():
+            self.passport.note_dead(row, col, reason)
         self.passport.save()

@@ -17,17 +17,24 @@ from rram_host.records.run_file import RunFile
 _NETCDF = (".nc", ".nc4", ".netcdf")
 
 
-def export(run: RunFile, path: Path) -> None:
+def export(run: RunFile, path: Path, replace: bool = False) -> None:
     """Write a run's records to a .csv or .nc file, as the name ends.
 
+    Args:
+        run: what to write.
+        path: the file to make.
+        replace: whether a file that is there may be replaced.
+
     Raises:
-        InputError: another ending, or the file cannot be written.
+        InputError: another ending, a file that is there, or one that cannot be written.
     """
     ending = path.suffix.lower()
     if ending != ".csv" and ending not in _NETCDF:
         raise InputError(f"{path}: a run is exported to .csv or .nc")
     if path.resolve() == run.path.resolve():
         raise InputError(f"{path} is the run file itself")
+    if path.exists() and not replace:
+        raise InputError(f"{path} exists; --replace writes over it")
     try:
         if ending == ".csv":
             _csv(run, path)
@@ -39,7 +46,24 @@ def export(run: RunFile, path: Path) -> None:
 
 
 def _csv(run: RunFile, path: Path) -> None:
-    """A line a record; values of an array stand in columns name[i,j], in SI units."""
+    """SI units; a line a record, or, where records are arrays, a line an element of the largest.
+
+    Such lines carry the element's place (row, col, cell, ...), and what several elements share
+    again and again. Where the arrays of a record have axes that the largest has not, a line is a
+    record and values stand in columns name[i,j].
+    """
+    kinds = {column.dims for column in run.columns}
+    largest = max(kinds, key=len)
+    if not largest or not all(set(largest) >= set(kind) for kind in kinds):
+        _wide(run, path)
+        return
+    names = [column.name for column in run.columns]
+    places = [layout.RECORD, *largest]
+    table = run.dataset()[names].to_dataframe(dim_order=places).reset_index()
+    table[[*places, *names]].to_csv(path, index=False)
+
+
+def _wide(run: RunFile, path: Path) -> None:
     data = run.data()
     names, parts = [layout.RECORD], [np.arange(run.state.rows).astype(object)[:, None]]
     for column in run.columns:

@@ -32,10 +32,10 @@ FORMAT = 1
 KIND = "rram run"
 RECORD = "record"
 MAP = "map_siemens"
-COMMIT, STATUS, REASON, ENDED, WRITER = (
-    f"state/{name}" for name in ("commit", "status", "reason", "ended", "writer")
+COMMIT, STATUS, REASON, ENDED, WRITER, COUNTS = (
+    f"state/{name}" for name in ("commit", "status", "reason", "ended", "writer", "counts")
 )
-_TEXT_BYTES = {STATUS: 16, REASON: 2000, ENDED: 40, WRITER: 400}
+_TEXT_BYTES = {STATUS: 16, REASON: 2000, ENDED: 40, WRITER: 400, COUNTS: 400}
 # Small objects of the file never cross a page. A write inside a page is done whole or not at all
 # when the process is killed.
 _PAGE_BYTES = 4096

@@ -29,7 +29,7 @@ def rewrite(run: RunFile) -> None:
     temporary, state = beside(run.path), run.state
     try:
         texts = {layout.STATUS: state.status, layout.REASON: state.reason}
-        texts |= {layout.ENDED: state.ended}
+        texts |= {layout.ENDED: state.ended, layout.COUNTS: state.counts}
         texts |= {layout.WRITER: state.writer.text() if state.writer else ""}
         layout.lay_out(temporary, run.header, run.columns, texts)
         with layout.open_to_read(run.path) as old, h5py.File(temporary, "r+", locking=False) as new:

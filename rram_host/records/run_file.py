@@ -44,6 +44,7 @@ class State:
         reason: why it was interrupted or failed.
         ended: ISO time, UTC; empty while it runs, and where it was killed.
         writer: the process that writes, or wrote.
+        counts: what board and passport had counted, as JSON; empty where that was not kept.
     """
 
     units: int
@@ -52,6 +53,7 @@ class State:
     reason: str
     ended: str
     writer: Process | None
+    counts: str = ""
 
     @property
     def text(self) -> str:
@@ -130,7 +132,15 @@ def _state(file: h5py.File) -> State:
         status, reason = INTERRUPTED, KILLED
     elif status == RUNNING and process and process.elsewhere:
         reason = f"or was, by {process}"
-    return State(units, rows, status, reason, ended, process)
+    return State(units, rows, status, reason, ended, process, _counts(file))
+
+
+def _counts(file: h5py.File) -> str:
+    """Files of earlier versions have none."""
+    if layout.COUNTS not in file:
+        return ""
+    text: str = file[layout.COUNTS][()].decode(errors="replace")
+    return text
 
 
 def _rows(file: h5py.File, column: Column, rows: slice) -> npt.NDArray[np.generic]:

@@ -11,8 +11,10 @@ every unit is set aside before HDF5 hears of it, and a disk that is full is foun
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
+import signal
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -30,7 +32,7 @@ from rram_host.records.columns import Batch, Column
 from rram_host.records.layout import Header
 from rram_host.records.process import Claim, Process
 from rram_host.records.rewrite import beside, left_open, rewrite, sweep, sync
-from rram_host.records.run_file import RUNNING, RunFile, State
+from rram_host.records.run_file import FAILED, INTERRUPTED, KILLED, RUNNING, RunFile, State
 
 _STEP_BYTES = 1 << 20  # set aside at once
 _MARGIN_BYTES = 1 << 18  # of that, for the file's own bookkeeping and its end
@@ -90,8 +92,11 @@ class RunWriter:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def go_on(self) -> State:
+    def go_on(self, force: bool = False) -> State:
         """Open a run that has ended before it was done.
+
+        Args:
+            force: as of `mend`.
 
         Returns:
             How far it had come.
@@ -99,7 +104,7 @@ class RunWriter:
         Raises:
             InputError: it is still being written, or cannot be.
         """
-        run = self.mend()
+        run = self.mend(force)
         try:
             self._units, self._rows = run.state.units, run.state.rows
             self._open(run.columns)
@@ -107,17 +112,26 @@ class RunWriter:
             raise InputError(f"cannot record into {self.path}: {_cause(error)}") from None
         return run.state
 
-    def mend(self) -> RunFile:
+    def mend(self, force: bool = False) -> RunFile:
         """Close the file in the place of a process that was killed before it could.
+
+        Args:
+            force: take a writer on another machine, which nobody here can ask, for dead.
 
         Raises:
             InputError: it is being written, or cannot be.
         """
-        run = RunFile(self.path)
+        run, gone = RunFile(self.path), False
         if run.state.status == RUNNING:
-            raise InputError(f"{self.path} is being written by {run.state.writer}")
+            writer = run.state.writer
+            elsewhere = writer is not None and writer.elsewhere
+            if not (force and elsewhere):
+                hint = ", or was; --force where that process is gone" if elsewhere else ""
+                raise InputError(f"{self.path} is being written by {writer}{hint}")
+            run.state = dataclasses.replace(run.state, status=INTERRUPTED, reason=KILLED)
+            gone = True
         try:
-            if left_open(self.path):
+            if gone or left_open(self.path):
                 rewrite(run)
         except _FAILURES as error:
             raise InputError(f"cannot write {self.path}: {_cause(error)}") from None
@@ -153,6 +167,18 @@ class RunWriter:
         except _FAILURES as error:
             self._broken = True
             raise self._failure(error) from None
+
+    def note(self, counts: str) -> None:
+        """Keep what board and passport count now.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        try:
+            self._put_texts({layout.COUNTS: counts})
+        except _FAILURES as error:
+            self._broken = True
+            raise RecordError(f"{self.path} cannot be written: {_cause(error)}") from None
 
     def _failure(self, error: BaseException) -> RecordError:
         unit = self._units + 1
@@ -195,8 +221,13 @@ class RunWriter:
 
     # ---- end --------------------------------------------------------------------------------
 
-    def finish(self, status: str, reason: str = "") -> None:
+    def finish(self, status: str, reason: str = "", counts: str = "") -> None:
         """Say how the run ended, and close the file. Finishing twice does nothing.
+
+        Args:
+            status: "done", "interrupted" or "failed".
+            reason: why.
+            counts: what board and passport have counted; empty leaves what was noted last.
 
         Raises:
             RecordError: the file could not be closed; it holds what was committed all the same.
@@ -204,7 +235,9 @@ class RunWriter:
         if self._file is None:
             return
         try:
-            self._put_texts({layout.REASON: reason, layout.ENDED: now(), layout.STATUS: status})
+            told = {layout.COUNTS: counts} if counts else {}
+            told |= {layout.REASON: reason, layout.ENDED: now(), layout.STATUS: status}
+            self._put_texts(told)
             os.fsync(self._file.id.get_vfd_handle())
             uncommitted = any(len(self._sets[name]) != self._rows for name in self._recorded())
             if self._broken:
@@ -242,6 +275,8 @@ class RunWriter:
     def _put_texts(self, texts: dict[str, str]) -> None:
         """Texts of the state, each cut to its place; places exist already, also on a full disk."""
         for name, text in texts.items():
+            if name not in self._opened():
+                continue  # a file of an earlier version
             dataset = self._opened()[name]
             room = dataset.dtype.itemsize
             dataset[()] = text.encode()[:room].decode(errors="ignore").encode()
@@ -258,9 +293,19 @@ class RunWriter:
     ) -> None:
         try:
             with contextlib.suppress(*([RecordError] if error else [])):  # the first is told
-                self.finish("failed", str(error or "ended without a word"))
+                self.finish(*(ending(error) if error else (FAILED, "ended without a word")))
         finally:
             self._claim.release()
+
+
+def ending(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a run that an exception ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "Ctrl-C"
+    code = error.code if isinstance(error, SystemExit) else None
+    if isinstance(code, int) and code > 128:
+        return INTERRUPTED, signal.Signals(code - 128).name
+    return FAILED, f"{type(error).__name__}: {error}"
 
 
 def _running() -> dict[str, str]:
@@ -272,14 +317,18 @@ def _running() -> dict[str, str]:
 # ---- files of killed processes ------------------------------------------------------------------
 
 
-def repair(path: Path) -> RunFile:
+def repair(path: Path, force: bool = False) -> RunFile:
     """Make the file of a killed run one that every program opens; others are left as they are.
+
+    Args:
+        path: of the file.
+        force: take a writer on another machine, which nobody here can ask, for dead.
 
     Raises:
         InputError: not a run file, or it is being written.
     """
     with RunWriter(path) as writer:
-        writer.mend()
+        writer.mend(force)
     return RunFile(path)
 
 

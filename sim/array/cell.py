@@ -8,8 +8,11 @@ hang on the source lines.
 Moves go to an end point G_end with the law Delta = (G_end - G)(1 - exp(-t / tau)), spread by the
 cycle-to-cycle noise of the preset:
 
-* SET (V above V_set): G_end = slope (V_WL - offset), only upwards;
+* SET (V above V_set): G_end = slope (V_GS - offset), only upwards;
 * RESET (-V above V_reset): G_end = top - slope_r (-V - V_reset), only downwards.
+
+V_GS, which also opens the gate, is V_WL less the lower of the cell's two lines: 0 V where BL is
+above SL to SET (SL at ground), min(V_BL, V_SL) where SL is. RESET counts V_WL from ground.
 
 V_set and V_reset are those of the cell plus a shift of this cycle: every RESET draws the shift of
 the SET that follows, every SET that of the RESET that follows. So a staircase meets one voltage,
@@ -218,7 +221,7 @@ class Cells:
         Args:
             v: voltage across each cell, positive where it SETs, (rows, cols); 0 where a line
                 floats.
-            wl_v: gate voltage of each row, (rows,).
+            wl_v: gate voltage of each row above the lower lines of its cells, (rows,).
             width_s: how long.
             now_s: board time at its end.
         """

@@ -105,7 +105,7 @@ def _pulse_row(
     rng: np.random.Generator,
     r: int,
     v: Array,
-    wl_v: float,
+    gate_v: Array,
     width_s: float,
     now_s: float,
     law: Law,
@@ -114,7 +114,10 @@ def _pulse_row(
     counts: ThreeCounts,
     flags: Flags,
 ) -> bool:
-    """One pulse on a row of cells, voltages (cols,): count it, and move them. Whether any moved."""
+    """One pulse on a row of cells: count it, and move them. Whether any moved.
+
+    Voltages across them and gate voltages as each of them sees its own: `v`, `gate_v`, (cols,).
+    """
     form_v, set_v, reset_v, slope, offset_v, gate_offset_v = device
     g, born_s, stuck, set_shift_v, reset_shift_v = values
     pulses, moves, lifetime = counts
@@ -122,7 +125,8 @@ def _pulse_row(
     fraction = -math.expm1(-width_s / law[_TAU])
     some = False
     for c in range(v.size):
-        if not (abs(v[c]) >= law[_COUNT] and wl_v > law[_THRESHOLD] + gate_offset_v[r, c]):
+        is_open = gate_v[c] > law[_THRESHOLD] + gate_offset_v[r, c]
+        if not (abs(v[c]) >= law[_COUNT] and is_open):
             continue
         pulses[r, c] += 1
         here, was_formed = g[r, c], formed[r, c]
@@ -131,7 +135,7 @@ def _pulse_row(
             reset_v[r, c] + reset_shift_v[r, c],
         )
         own = (form_v[r, c], set_now_v, reset_now_v, slope[r, c], offset_v[r, c])
-        delta = _end_point(here, v[c], wl_v, width_s, was_formed, law, *own) - here
+        delta = _end_point(here, v[c], gate_v[c], width_s, was_formed, law, *own) - here
         if delta == 0.0:
             continue
         upwards = delta > 0.0
@@ -166,12 +170,23 @@ def pulse(
     flags: Flags,
 ) -> bool:
     """One pulse of given voltages across the cells (rows, cols). Whether any cell moved."""
-    some = False
+    some, gate_v = False, np.empty(v.shape[1])
     for r in range(v.shape[0]):
-        some |= _pulse_row(
-            rng, r, v[r], wl_v[r], width_s, now_s, law, device, values, counts, flags
-        )
+        gate_v[:] = wl_v[r]
+        some |= _pulse_row(rng, r, v[r], gate_v, width_s, now_s, law, device, values, counts, flags)
     return some
+
+
+@compiled
+def _count_gates(wl_v: float, bl_v: Array, source_v: float, sign: float, gate_v: Array) -> None:
+    """Gate voltage of a row as its cells see it, (cols,), into `gate_v`.
+
+    The transistor is an n-channel one: it opens by what its gate is above the lower of its cell's
+    two lines. Where SL above BL SETs, that is min(V_BL, V_SL), V_SL at its source (sag left out).
+    Where BL above SL SETs, SL is at ground in a SET, and RESETs count from ground as well.
+    """
+    for c in range(gate_v.size):
+        gate_v[c] = wl_v if sign > 0.0 else wl_v - min(bl_v[c], source_v)
 
 
 @compiled
@@ -179,7 +194,7 @@ def _source_line(
     r: int,
     bl_v: Array,
     source_v: float,
-    wl_v: float,
+    gate_v: Array,
     lead_ohm: float,
     connected: Mask,
     read_v: float,
@@ -191,9 +206,9 @@ def _source_line(
     total, carried, is_open = 0.0, 0.0, False
     for c in range(g.shape[1]):
         own_v = law[_THRESHOLD] + gate_offset_v[r, c]
-        if wl_v > own_v and connected[r, c]:
+        if gate_v[c] > own_v and connected[r, c]:
             is_open = True
-            y = through_gate(g[r, c], wl_v, own_v, law[_GATE], read_v)
+            y = through_gate(g[r, c], gate_v[c], own_v, law[_GATE], read_v)
             total += y
             carried += y * bl_v[c]
     if not is_open:
@@ -224,7 +239,7 @@ def train(
     SETs, as BL minus SL. The other arguments are those of `Cells.train`.
     """
     bl_v, source_v, wl_v, lead_ohm = lines
-    lowest, v = np.empty(wl_v.shape[1]), np.empty(bl_v.shape[1])
+    lowest, v, gate_v = np.empty(wl_v.shape[1]), np.empty(bl_v.shape[1]), np.empty(bl_v.shape[1])
     for r in range(lowest.size):
         lowest[r] = law[_THRESHOLD] + device[5][r].min()
     some = False
@@ -234,14 +249,15 @@ def train(
             for r in range(lowest.size):
                 if not wl_v[k, r] > lowest[r] or np.isnan(source_v[k, r]):
                     continue
-                line = (bl_v[k], source_v[k, r], wl_v[k, r], lead_ohm[k, r])
+                _count_gates(wl_v[k, r], bl_v[k], source_v[k, r], sign, gate_v)
+                line = (bl_v[k], source_v[k, r], gate_v, lead_ohm[k, r])
                 sl_v = _source_line(r, *line, connected, read_v, law, values[0], device[5])
                 if np.isnan(sl_v):
                     continue
                 for c in range(v.size):
                     v[c] = sign * (bl_v[k, c] - sl_v) if connected[r, c] else 0.0
                 some |= _pulse_row(
-                    *(rng, r, v, wl_v[k, r], width_s[k], now_s),
+                    *(rng, r, v, gate_v, width_s[k], now_s),
                     *(law, device, values, counts, flags),
                 )
     return some

@@ -14,6 +14,7 @@ from rram_host import open_board
 from rram_host.array import masks
 from rram_host.array.compensation import reset_bl_volts
 from rram_host.array.forming import FormSettings
+from rram_host.array.policies import CoarseFine, Ispp
 from rram_host.array.pulses import ArrayProgram, PulseTrain, check_inhibited, set_train
 from rram_host.errors import InputError
 from sim.board import EmulatedBoard
@@ -91,6 +92,45 @@ def test_voltages_that_the_lines_cannot_give_are_refused_with_their_numbers(spec
     assert not emulated.truth.pulses.any()
 
 
+def test_a_gate_at_the_compliance_above_ground_sets_nothing_where_source_lines_are_driven():
+    """The transistor's source is the bit line at 3.7 V - 1.8 V; the gate is 0.4 V below it."""
+    emulated = _board(ON_SL, np.full((32, 32), 40e-6))
+    wanted = set_train(ON_SL, ONE, np.full((32, 32), 1.5), 1.8, 1e-6)
+    assert wanted.bl_v[0, 5] == pytest.approx(1.9)
+    assert wanted.wl_v[0, 4] == pytest.approx(1.9 + 1.5)
+    found = []
+    with open_board(emulated, spec=ON_SL) as board:
+        for gates in (np.where(wanted.wl_v > 0, 1.5, 0.0), wanted.wl_v):
+            program = ArrayProgram(ON_SL)
+            program.pulse(dataclasses.replace(wanted, wl_v=gates))
+            board._core.driver.run(program.asm, program.table)
+            found.append((emulated.truth.conductances_siemens[4, 5], emulated.truth.pulses.sum()))
+    assert found[0] == (40e-6, 0)
+    assert found[1] == (pytest.approx(80e-6, rel=1e-3), 1)
+
+
+def test_a_compliance_above_the_bit_line_that_gates_cannot_give_is_refused_with_the_sum():
+    emulated = _board(ON_SL, np.full((32, 32), 40e-6))
+    with open_board(emulated, spec=ON_SL) as board:
+        words = r"compliance 2.7 V above the bit line at 1.9 V is a gate at 4.6 V: outside 1.9..4.5"
+        with pytest.raises(InputError, match=words):
+            board.array.set_cells(ONE, np.full((32, 32), 2.7))
+        with pytest.raises(InputError, match="compliance -0.1 V above the bit line at 1.9 V"):
+            board.array.set_cells(ONE, np.full((32, 32), -0.1))
+        with pytest.raises(InputError, match="up to 2.7 V is outside 0..2.6 V"):
+            board.array.program(np.full((32, 32), 80e-6), CoarseFine(stop_v=2.7))
+        with pytest.raises(InputError, match="forming gate 3.5 V is above 3.4 V"):
+            ramp = dataclasses.replace(FormSettings.of(ON_SL), wl_v=3.5)
+            board.array.form(ONE, settings=ramp)
+        board.array.set_cells(ONE, np.full((32, 32), 2.6))
+    assert emulated.truth.pulses.sum() == 1
+    assert Ispp().stepper(ON_SL, np.full((32, 32), 80e-6))._stairs[1].stop_v == pytest.approx(2.6)
+    weak = dataclasses.replace(ON_BL.pulses, form_wl_v=3.5)
+    with pytest.raises(InputError, match=r"pulses.form_wl = 3.5 V: above 3.4 V: limits.wl = 4.5 V"):
+        dataclasses.replace(ON_SL, pulses=weak)
+    dataclasses.replace(ON_BL, pulses=weak)
+
+
 def test_a_rail_below_the_forming_voltage_is_no_board_for_top_electrodes_on_source_lines():
     with pytest.raises(InputError, match="pulses.form_bl_stop = 3.6 V: above rails.sl_rail = 3 V"):
         dataclasses.replace(ON_BL, polarity="te_on_sl")
@@ -125,7 +165,7 @@ def test_a_reset_with_bit_lines_that_are_not_inhibited_is_refused(spec, excess_v
     bl[0, 5] = source_v + 2.0 * toward
     wl = np.zeros((1, 32))
     wl[0, 4] = 4.0
-    selected = np.arange(32)[None] == 5
+    selected = ONE[None]
     sl_input = spec.sl_rail if on_bl else spec.sl_ground
     check_inhibited(spec, PulseTrain(bl, wl, selected, 1e-6, sl_input))
     bl[0, 9] = source_v + 0.2 * toward
@@ -140,9 +180,20 @@ def test_a_reset_with_bit_lines_that_are_not_inhibited_is_refused(spec, excess_v
 def test_lines_behind_closed_gates_and_floating_source_lines_are_nobodys_business(spec):
     bl = np.full((1, 32), 1.5)
     nothing = np.zeros((1, 32))
-    selected = nothing > 0
+    selected = np.zeros((1, 32, 32), dtype=bool)
     check_inhibited(spec, PulseTrain(bl, nothing, selected, 1e-6, spec.sl_ground))
     check_inhibited(spec, PulseTrain(bl, nothing + 1.0, selected, 1e-6, spec.sl_float))
+
+
+@BOTH
+def test_a_second_open_row_with_one_cell_meant_is_refused(spec):
+    """Its cell on the driven bit line would see the whole pulse, inhibited columns or not."""
+    train = set_train(spec, ONE, np.full((32, 32), 1.5), 1.8, 1e-6)
+    check_inhibited(spec, train)
+    gates = train.wl_v.copy()
+    gates[0, 9] = gates[0, 4]
+    with pytest.raises(InputError, match=r"put 1.8 V across the unselected cell \(9, 5\)"):
+        ArrayProgram(spec).pulse(dataclasses.replace(train, wl_v=gates))
 
 
 @BOTH

@@ -322,13 +322,18 @@ def test_limits_of_every_channel_are_in_the_device(emulated):
 
 
 def _raw_reset(board, unselected_v: float) -> None:
-    """RESET cell (4, 5) with 2 V, the other bit lines at a given voltage."""
+    """RESET cell (4, 5) with 2 V, the other bit lines at a given voltage.
+
+    The pulse is told to be for the whole row: bit lines that are not inhibited are refused else.
+    """
     bl = np.full((1, 32), unselected_v)
     bl[0, 5] = SPEC.sl_rail_v - 2.0
     wl = np.zeros((1, 32))
     wl[0, 4] = 4.0
     program = ArrayProgram(SPEC)
-    program.add_unchecked(PulseTrain(bl, wl, np.arange(32)[None] == 5, 1e-6, SPEC.sl_rail))
+    row = np.zeros((1, 32, 32), dtype=bool)
+    row[0, 4] = True
+    program.pulse(PulseTrain(bl, wl, row, 1e-6, SPEC.sl_rail))
     board._core.driver.run(program.asm, program.table)
 
 

@@ -506,6 +506,42 @@ def test_pulses_of_a_program_whose_end_was_not_seen_are_counted(
     np.testing.assert_array_equal(given_in_all(Passport.load(path).contents), emulated.truth.pulses)
 
 
+class _Watched:
+    """A link that looks into the passport's file whenever a program is started."""
+
+    def __init__(self, board: EmulatedBoard, path: Path) -> None:
+        self._board, self._path = board, path
+        self.on_disk: list[int] = []
+
+    def read(self, address: int, count: int) -> Any:
+        return self._board.read(address, count)
+
+    def write(self, address: int, words: Any) -> None:
+        if address == registers.offset("CTRL") and self._path.exists():
+            self.on_disk.append(int(Passport.load(self._path).contents.pulses.sum()))
+        self._board.write(address, words)
+
+    def close(self) -> None:
+        pass
+
+
+def test_loops_and_sweeps_are_on_disk_before_their_first_pulse(path: Path, emulated: EmulatedBoard):
+    """Whoever kills the process meanwhile finds at least the pulses that the cells have had."""
+    link = _Watched(emulated, path)
+    one, gates = sparse({(3, 7): 1.0}) == 1.0, np.full((32, 32), 1.3)
+    with open_board(link, passport=path) as board:
+        board.array.form(MASK)
+        board.array.cycle_cells(MASK, gates, gates, 50, np.full((32, 32), 50e-6))
+        assert link.on_disk[-1] == 100 * MASK.sum()
+        board.array.sweep((3, 7), np.array([1.0, 1.2, -1.1]), 1.3)
+        assert link.on_disk[-1] == 100 * MASK.sum() + 3
+        with pytest.raises(InputError):
+            board.array.sweep((3, 7), np.array([1.0, 1.2]), 9.0)  # refused: not given, not counted
+        board.array.set_cells(one, gates)
+    saved = Passport.load(path).contents
+    np.testing.assert_array_equal(given_in_all(saved), emulated.truth.pulses)
+
+
 def test_pulses_that_were_refused_are_not_counted(path: Path, emulated: EmulatedBoard):
     with open_board(emulated, passport=path) as board:
         for call in (
@@ -566,6 +602,59 @@ def test_a_dead_cell_that_is_asked_for_by_name_and_forms_lives_again(
         board.passport.note_dead(2, 6, "marked by hand")
         board.array.form(MASK)
         assert [cell.reason for cell in board.passport.contents.dead] == ["marked by hand"]
+
+
+def test_dead_cells_get_no_forming_pulse_from_a_mask_either(path: Path, emulated: EmulatedBoard):
+    with open_board(emulated, passport=path) as board:
+        board.passport.note_dead(3, 7, "leaks into its column")
+        report = board.array.form(MASK)
+        assert board.passport.dead[3, 7] and not report.pulses[3, 7]
+    assert emulated.truth.pulses[3, 7] == 0
+    assert (emulated.truth.pulses > 0).sum() == MASK.sum() - 1
+
+
+def test_a_cell_that_the_passport_calls_formed_is_not_formed_again(
+    path: Path, emulated: EmulatedBoard
+):
+    """A deep RESET may read like a pristine cell; its filament is there all the same."""
+    with open_board(emulated, passport=path) as board:
+        board.array.form(MASK)
+        before = emulated.truth.pulses
+        emulated.bench.cells.g[3, 7] = 0.1e-6
+        emulated.bench.cells.version += 1
+        report = board.array.form(MASK)
+        assert report.measured_siemens[3, 7] < 0.3e-6 and not report.unformed[3, 7]
+        np.testing.assert_array_equal(emulated.truth.pulses, before)
+        assert not board.array.program(sparse({(3, 7): 50e-6})).failed
+
+
+def test_a_board_that_is_put_back_may_be_formed_again(path: Path, emulated: EmulatedBoard):
+    with open_board(emulated, passport=path) as board:
+        board.array.form(sparse({(9, 9): 1.0}) == 1.0)
+        blob = board.snapshot()
+        board.array.form(MASK)
+        board.restore(blob)
+        known = board.passport.contents
+        assert np.argwhere(known.formed).tolist() == [[9, 9]]
+        assert np.isnan(known.map.siemens[MASK]).all() and np.isfinite(known.map.siemens[9, 9])
+        assert (board.array.form(MASK).pulses > 0).sum() == MASK.sum()
+    with open_board(emulated, check_map=False) as board:  # without a passport, the same snapshot
+        board.restore(blob)
+    assert (emulated.truth.conductances_siemens[MASK] < 0.3e-6).all()
+
+
+def test_cells_that_are_given_up_are_dead_with_the_reason(path: Path, emulated: EmulatedBoard):
+    cells = sparse({(3, 7): 1.0, (4, 8): 1.0}) == 1.0
+    with open_board(emulated, passport=path) as board:
+        board.passport.note_dead(4, 8, "leaks")
+        board.array.give_up(cells, "stuck")
+        dead = Passport.load(path).contents.dead
+        assert [(d.row, d.col, d.reason) for d in dead] == [(4, 8, "leaks"), (3, 7, "stuck")]
+        for wrong in (np.ones((2, 2), dtype=bool), cells):
+            with pytest.raises(InputError):
+                board.array.give_up(wrong, " ")
+    with open_board(emulated) as board:
+        board.array.give_up(cells, "nobody keeps it")
 
 
 def test_shorted_cells_are_dead(path: Path):

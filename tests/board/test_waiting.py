@@ -165,6 +165,28 @@ def test_a_wait_that_is_broken_off_leaves_safe_rails(slow, stop):
         board.wait(1e-3)  # and the board goes on
 
 
+def test_a_crystal_that_is_slow_by_50_ppm_is_waited_for(slow, monkeypatch):
+    """5e5 s last 25 s longer, far beyond the 5 s that short programs have."""
+
+    def sleep(duration_s: float) -> None:  # leaps, but not at the end
+        slow.now_s += 1000 if slow.now_s + 3000 < slow.done_s else duration_s
+
+    write = slow.write
+
+    def late(address: int, words: np.ndarray) -> None:
+        before_s = slow.done_s
+        write(address, words)
+        if slow.done_s > before_s:
+            slow.done_s += 50e-6 * (slow.done_s - slow.now_s)
+
+    monkeypatch.setattr(sequencer.time, "sleep", sleep)
+    monkeypatch.setattr(slow, "write", late)
+    with open_board(slow) as board:
+        begun_s = slow.now_s
+        board.wait(5e5)
+        assert slow.now_s - begun_s == pytest.approx(5e5 + 25, abs=1)
+
+
 def test_a_board_that_does_not_come_back_is_an_error(slow):
     with open_board(slow) as board:
         slow.hangs = True

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from rram_host import open_board
 from rram_host.errors import InputError
 from rram_host.experiments.distribution import EXPERIMENT, DistributionPlan, peaks
+from rram_host.records.run_folder import plain
 from sim import EmulatedBoard
 from tests.array.rig import conducted, opened
 from tests.experiments.boards import exact_board
@@ -75,6 +78,53 @@ def test_overlapping_levels_are_counted_and_bad_cells_are_not(run):
     by_name = found(EXPERIMENT, SMALL, data)
     assert by_name["cells nearer to another level"].value == pytest.approx(100 * 10 / 992)
     assert by_name["cells not formed or shorted, left out"].value == 32
+
+
+def test_cells_that_the_passport_holds_back_are_counted_and_named(tmp_path):
+    emulated = EmulatedBoard("ideal", seed=5)
+    with open_board(emulated, passport=tmp_path / "chip.json") as board:
+        for col in range(32):
+            board.passport.note_dead(4, col, "broken line")
+        data = rows_of(board, EXPERIMENT, SMALL)
+    np.testing.assert_array_equal(data["target_siemens"][0], SMALL.targets((32, 32), 0))
+    assert not data["working"][0, 4].any() and data["working"].sum() == 1024 - 32
+    np.testing.assert_array_equal(data["left_out"], ~data["working"])
+    by_name = found(EXPERIMENT, SMALL, data)
+    assert by_name["cells dead or worn by the passport, left out"].value == 32
+    assert by_name["cells not formed or shorted, left out"].value == 0
+    assert by_name["cell (4, 9) left out by the passport"].value == 1
+    assert by_name["cells nearer to another level"].value == 0
+    data["left_out"][:] = True
+    data["working"][:] = False
+    assert (
+        found(EXPERIMENT, SMALL, data)["cells dead or worn by the passport, left out"].value == 1024
+    )
+    drawn(EXPERIMENT, SMALL, data)
+
+
+def test_a_level_with_too_few_cells_is_not_known_and_spoils_no_other(run):
+    data = {name: values.copy() for name, values in run[0].items()}
+    level = np.argwhere(np.abs(data["target_siemens"] - 20e-6) < 1e-9)
+    data["working"][tuple(level[2:].T)] = False
+    by_name = found(EXPERIMENT, SMALL, data)
+    lost, whole = by_name["std at 20 µS"], by_name["std of a peak, rms of all"]
+    assert np.isnan(lost.value) and lost.error is None
+    two = [by_name[f"std at {level} µS"] for level in (60, 100)]
+    assert whole.value == pytest.approx(np.sqrt(np.mean([std.value**2 for std in two])))
+    each = [std.value * std.error / (2 * whole.value) for std in two]
+    assert whole.error == pytest.approx(np.hypot(*each))
+    told = json.dumps(plain({"findings": [vars(item) for item in by_name.values()]}))
+    assert "NaN" not in told
+    assert json.loads(told)
+    drawn(EXPERIMENT, SMALL, data)
+
+
+def test_no_level_with_enough_cells_has_no_width(run):
+    data = {name: values.copy() for name, values in run[0].items()}
+    data["working"][0] = False
+    data["working"][0, 0, :2] = True
+    whole = found(EXPERIMENT, SMALL, data)["std of a peak, rms of all"]
+    assert np.isnan(whole.value) and whole.error is None
 
 
 def test_the_picture_has_a_histogram_of_every_level(run):

@@ -80,6 +80,59 @@ def test_a_cell_that_stops_switching_is_found_and_named(tmp_path: Path):
     assert share.value == pytest.approx(100 / 3) and 10 < share.error < 25
 
 
+def test_stuck_cells_are_dead_in_the_passport_and_not_programmed_again(tmp_path: Path):
+    plan = replace(PLAN, cycles=5)
+    emulated = exact_board(tmp_path, 4, faults="stuck_high:5:10,stuck_low:6:9:3e-6")
+    with open_board(emulated, passport=tmp_path / "chip.json") as board:
+        data = rows_of(board, EXPERIMENT, plan)
+        dead = {
+            (d.row, d.col): d.reason for d in Passport.load(tmp_path / "chip.json").contents.dead
+        }
+        # stuck at checkpoint 1 and again at 2; cycled to the end all the same
+        assert dead == {
+            (5, 10): "stuck at high conductance after 2 cycles",
+            (6, 9): "stuck at low conductance after 2 cycles",
+        }
+        assert np.isfinite(data["hrs_siemens"]).all()
+        before = emulated.truth.pulses
+        report = board.array.program(np.where(plan.mask(board.spec), 50e-6, np.nan))
+        assert report.asked.sum() == 4 and set(board.left_out) == set(dead)
+        given = emulated.truth.pulses - before
+        assert given[5, 10] == given[6, 9] == 0 and given.sum() > 0
+
+
+def test_a_cell_that_is_stuck_once_and_switches_again_is_not_dead(tmp_path: Path):
+    """At the last checkpoint once is enough; the reason says when."""
+    plan = replace(PLAN, cycles=5)
+    emulated = exact_board(tmp_path, 4)
+    cells = emulated.bench.cells
+    with open_board(emulated, passport=tmp_path / "chip.json") as board:
+        board.array.form(plan.mask(board.spec))
+        kept = cells.set_slope[5, 10], cells.set_slope[6, 11]
+        cells.set_slope[5, 10] = 0.0  # a SET leaves it where it is
+        for unit, _ in enumerate(EXPERIMENT.run(board, plan, 0, {})):
+            cells.set_slope[5, 10] = kept[0]
+            if unit == 1:
+                cells.set_slope[6, 11] = 0.0
+        dead = [(d.row, d.col, d.reason) for d in board.passport.contents.dead]
+    assert dead == [(6, 11, "stuck at low conductance after 5 cycles")]
+
+
+def test_worn_and_dead_cells_of_the_block_are_left_out(tmp_path: Path):
+    plan = replace(PLAN, cycles=2)
+    emulated = exact_board(tmp_path, 4)
+    with open_board(emulated, passport=tmp_path / "chip.json") as board:
+        worn = np.zeros((32, 32), dtype=np.int64)
+        worn[5, 9] = 100
+        board.passport.note_pulses(worn)
+        board.passport.note_dead(6, 10, "leaks")
+        board.passport.note_limits(Limits(max_pulses_per_cell=100))
+        data = rows_of(board, EXPERIMENT, plan)
+    unused = np.isnan(data["hrs_siemens"][0])
+    assert unused.tolist() == [[True, False, False], [False, True, False]]
+    assert emulated.truth.pulses[5, 9] == emulated.truth.pulses[6, 10] == 0
+
+
 def test_cells_that_wear_out_fail_at_the_checkpoint_behind_their_last_move(tmp_path: Path):
     plan = EndurancePlan(cycles=1000, block_rows=4, block_cols=4)
     emulated = exact_board(tmp_path, 11, wear_pulses=2000.0, wear_spread=0.8)

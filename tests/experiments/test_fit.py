@@ -97,7 +97,7 @@ def test_stated_errors_are_small_enough_to_be_of_use(report, name, relative):
 
 
 def test_data_lie_on_the_fitted_laws(report):
-    assert len(report.residuals) == 4
+    assert len(report.residuals) == 5
     for _, residual in report.residuals:
         assert residual.dof > 0 and residual.sigmas < 4, residual
 
@@ -131,6 +131,28 @@ def test_every_law_has_a_panel_with_data_and_units(report):
         assert "(V)" in axes.get_xlabel() or "(s)" in axes.get_xlabel()
         assert "(µS)" in axes.get_ylabel() or "share" in axes.get_ylabel()
     assert any("relax_onset_s is not told" in note for note in report.notes)
+
+
+def test_a_run_whose_tails_are_of_jumps_says_so(tmp_path):
+    plan = retention.RetentionPlan(
+        cells=32, points_per_decade=1, low_siemens=10e-6, high_siemens=38e-6
+    )
+    with open_board("sim://?preset=relax_40&seed=2") as board:
+        record(board, retention.EXPERIMENT, plan, tmp_path / "jumps.h5")
+    report = fit_files([tmp_path / "jumps.h5"])
+    assert "relax_spread" not in {item.name for item in report.estimates}
+    assert any("relax_spread is not told by jumps.h5" in note for note in report.notes)
+
+
+def test_staircases_that_move_the_cell_at_once_tell_no_read_noise(tmp_path):
+    plan = iv.IvPlan(cell=(3, 3), cycles=8, reset_start_v=1.4, step_v=0.1, average=1)
+    with open_board("sim://?seed=3") as board:
+        record(board, iv.EXPERIMENT, plan, tmp_path / "iv.h5")
+    report = fit_files([tmp_path / "iv.h5"])
+    found = {item.name: item for item in report.estimates}
+    assert "read_noise" not in found
+    assert found["cycle_floor_siemens"].note == "with the noise of readings"
+    assert any("read_noise is not told" in note for note in report.notes)
 
 
 def test_json_says_the_same_in_si_units(recorded, files, report):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rram_host.errors import InputError
@@ -26,6 +28,18 @@ def test_a_written_preset_holds_what_was_fitted_and_its_base_the_rest(tmp_path):
     assert found.cells.cycle_floor_siemens == base.cells.cycle_floor_siemens
     assert found.cells.reset_v == base.cells.reset_v and found.analog == base.analog
     assert "standard error 0.02 V; from iv.h5; 8 cells" in path.read_text(encoding="utf-8")
+
+
+def test_a_spread_of_amplitudes_does_not_come_on_top_of_the_bases_jumps(tmp_path):
+    path, base = tmp_path / "mine.toml", presets.load("relax_40").cells
+    assert base.relax_jump_share > 0
+    spread = Estimate("relax_spread", 0.6, 0.05, ("r.h5",))
+    preset_file.write(path, [spread], "relax_40")
+    assert presets.load(str(path)).cells.relax_jump_share == 0
+    # nothing told of tails: all of the base's
+    preset_file.write(path, [replace(spread, name="relax_onset_s")], "relax_40")
+    cells = presets.load(str(path)).cells
+    assert (cells.relax_jump_share, cells.relax_spread) == (base.relax_jump_share, 0)
 
 
 def test_bases_may_have_bases(tmp_path):

@@ -86,6 +86,30 @@ def test_cells_that_are_formed_are_left_alone():
     drawn(EXPERIMENT, plan, data)
 
 
+def test_cells_that_the_passport_calls_dead_are_left_alone_and_named(tmp_path):
+    emulated = EmulatedBoard("taox_180nm", seed=9)
+    plan = FormingPlan(start_v=3.3, stop_v=3.5, step_v=0.2)
+    with open_board(emulated, passport=tmp_path / "chip.json") as board:
+        board.passport.note_dead(3, 5, "leaks into its column")
+        board.passport.note_dead(4, 6, "not formed at 3.0 V")  # a higher ramp is worth a try
+        data = rows_of(board, EXPERIMENT, plan)
+        assert np.argwhere(board.passport.dead).tolist() == [[3, 5]]
+    assert emulated.truth.pulses[3, 5] == 0 < emulated.truth.pulses[4, 6]
+    assert cells_where(data, "left_out") == [(3, 5)]
+    by_name = found(EXPERIMENT, plan, data)
+    assert by_name["cells dead by the passport, left alone"].value == 1
+    assert by_name["cells formed before"].value == 0
+    texts = [text.get_text() for text in drawn(EXPERIMENT, plan, data).axes[0].texts]
+    assert "left out: (3, 5)" in texts[0]
+
+
+@pytest.mark.parametrize("width_s", [1e-8, 3.0, 10.0])
+def test_a_width_that_no_pulse_has_is_refused_before_anything_is_recorded(width_s):
+    spec = EmulatedBoard("ideal").spec
+    with pytest.raises(InputError, match=rf"pulses of {width_s:g} s are outside .* to 2.68 s"):
+        EXPERIMENT.units(FormingPlan(width_s=width_s), spec)
+
+
 @pytest.mark.parametrize(
     "settings", [{"step_v": 0.0}, {"start_v": 3.7}, {"wl_v": 0.0}, {"width_s": float("nan")}]
 )

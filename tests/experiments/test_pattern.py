@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rram_host import open_board
 from rram_host.errors import InputError
 from rram_host.experiments import pictures
 from rram_host.experiments.pattern import EXPERIMENT, PatternPlan
@@ -68,6 +69,18 @@ def test_shares_and_largest_error_follow_from_the_records(run):
     by_name = found(EXPERIMENT, PatternPlan(), data)
     assert by_name["cells within ±3.5 µS"].value == pytest.approx(100 * 1016 / 1024)
     assert by_name["largest error"].value == pytest.approx(10.0)
+
+
+def test_cells_that_the_passport_holds_back_are_counted_and_named(tmp_path: Path):
+    plan = PatternPlan()
+    with open_board(EmulatedBoard("ideal", seed=5), passport=tmp_path / "chip.json") as board:
+        board.passport.note_dead(4, 7, "leaks")
+        data = rows_of(board, EXPERIMENT, plan)
+    np.testing.assert_array_equal(data["target_siemens"][0], plan.targets((32, 32)))
+    by_name = found(EXPERIMENT, plan, data)
+    assert by_name["cells dead or worn by the passport, left out"].value == 1
+    assert by_name["cell (4, 7) left out by the passport"].value == 1
+    assert by_name["cells within ±3.5 µS"].value == 100.0
 
 
 def test_the_picture_of_a_run_has_both_maps_and_the_distribution(run):

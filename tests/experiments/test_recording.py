@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 import sim
-from firmware_bridge import board_spec
+from firmware_bridge import board_spec, registers
 from rram_host import open_board
 from rram_host.array.calibration import Calibration
 from rram_host.errors import BoardFault, InputError
 from rram_host.experiments.recording import record
 from rram_host.records.run_file import RunFile
+from rram_host.records.run_writer import RunWriter
 from tests.records.quick import QUICK, QuickPlan
 
 URL = "sim://?preset=taox_180nm&seed=5"
@@ -139,12 +143,15 @@ def test_without_its_snapshot_a_run_is_not_gone_on_with(tmp_path: Path):
 class Silicon:
     """A link that only reads and writes: its chip keeps its state itself."""
 
-    def __init__(self) -> None:
-        self._board = sim.EmulatedBoard(seed=5)
+    def __init__(self, seed: int = 5) -> None:
+        self._board = sim.EmulatedBoard(seed=seed)
         self.read, self.write = self._board.read, self._board.write
 
     def close(self) -> None:
         """The board stays on."""
+
+    def switch_off_and_on(self) -> None:
+        self.write(registers.offset("CTRL"), np.array([registers.CTRL_RESET], dtype=np.uint32))
 
 
 def test_a_board_without_snapshots_just_goes_on(tmp_path: Path):
@@ -174,10 +181,204 @@ def test_a_resumed_run_uses_the_calibration_it_began_with(tmp_path: Path):
 def test_a_chip_with_a_passport_is_known_by_it(tmp_path: Path):
     path, passport = tmp_path / "x.h5", tmp_path / "chip5.json"
     with open_board(URL, passport=passport) as board:
+        board.array.form()
         record(board, QUICK, PLAN, path, should_stop=after(2))
     with pytest.raises(InputError, match='passport: chip is "chip5" there, "" here'):
         run(path, resume=True)
     # the passport has seen cells formed; a new board is put back before it is looked at
-    snapshot = (tmp_path / ".x.h5.snapshot-2").read_bytes()
-    with open_board(URL + "&fault=", passport=passport, snapshot=snapshot) as board:
+    with pytest.raises(InputError, match="is not of this chip"):
+        open_board(URL, passport=passport)
+    with open_board(URL + "&fault=", passport=passport, check_map=False) as board:
         assert record(board, QUICK, PLAN, path, resume=True).state.text == "done"
+
+
+# ---- a chip that was used since -----------------------------------------------------------------
+
+
+def pulse(board) -> None:
+    """One SET pulse on a cell that the run does not know."""
+    mask = np.zeros((32, 32), dtype=bool)
+    mask[9, 9] = True
+    board.array.set_cells(mask, np.full((32, 32), 1.5))
+
+
+def worked_on(url: str, **more) -> None:
+    """A session of somebody else."""
+    with open_board(url, **more) as board:
+        pulse(board)
+
+
+def pulses_in(state: Path) -> np.ndarray:
+    return sim.EmulatedBoard(seed=5, state=state).truth.pulses
+
+
+def test_work_done_since_is_not_undone_unasked(whole: RunFile, tmp_path: Path):
+    path, state = tmp_path / "x.h5", tmp_path / "chip.npz"
+    url = f"{URL}&state={state}"
+    with open_board(url):
+        """The file is there from now on."""
+    run(path, url, should_stop=after(2))
+    worked_on(url)
+    before = pulses_in(state)
+    with pytest.raises(InputError, match=r"worked 0\.0\d* s .* puts the chip back .*--force"):
+        run(path, url, resume=True)
+    with pytest.raises(InputError, match="set_wl_v"):  # refused for another reason
+        run(path, url, plan=dataclasses.replace(PLAN, set_wl_v=1.5), resume=True, force=True)
+    assert before[9, 9] == 1
+    np.testing.assert_array_equal(pulses_in(state), before)
+    again = run(path, url, resume=True, force=True)
+    assert pulses_in(state)[9, 9] == 0
+    for name in ("wl_v", "unit"):
+        np.testing.assert_array_equal(again.data()[name], whole.data()[name])
+
+
+def killed_after_two_units(path: Path, url: str, passport: Path | None = None) -> None:
+    """In the middle of the third."""
+
+    def killed(board, plan, start, done):
+        work = QUICK.run(board, plan, start, done)
+        yield next(work)
+        yield next(work)
+        pulse(board)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if not pid:
+        try:
+            with open_board(url, passport=passport) as board:
+                record(board, dataclasses.replace(QUICK, run=killed), PLAN, path)
+        finally:
+            os._exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_only_opened_since_goes_on(killed: bool, tmp_path: Path):
+    path, url = tmp_path / "x.h5", f"{URL}&state={tmp_path / 'chip.npz'}"
+    if killed:
+        killed_after_two_units(path, url)
+    else:
+        run(path, url, should_stop=after(2))
+    for _ in range(3):
+        with pytest.raises(InputError, match="set_wl_v"):
+            run(path, url, plan=dataclasses.replace(PLAN, set_wl_v=1.5), resume=True)
+    assert run(path, url, resume=True).state.text == "done"
+
+
+def test_a_passport_tells_pulses_from_reads(tmp_path: Path):
+    path, passport = tmp_path / "x.h5", tmp_path / "chip5.json"
+    url = f"{URL}&state={tmp_path / 'chip.npz'}"
+    with open_board(url, passport=passport) as board:
+        record(board, QUICK, PLAN, path, should_stop=after(1))
+    with open_board(url, passport=passport) as board:
+        board.array.read(20)  # half a second of board time, and no pulse
+    with open_board(url, passport=passport, check_map=False) as board:
+        record(board, QUICK, PLAN, path, resume=True, should_stop=after(2))
+    worked_on(url, passport=passport)
+    with open_board(url, passport=passport, check_map=False) as board:
+        with pytest.raises(InputError, match="its passport has noted 1 pulses more"):
+            record(board, QUICK, PLAN, path, resume=True)
+        assert record(board, QUICK, PLAN, path, resume=True, force=True).state.text == "done"
+
+
+def test_a_passport_tells_who_opened_the_chip_of_a_killed_run(tmp_path: Path):
+    passport, state = tmp_path / "chip5.json", tmp_path / "chip.npz"
+    url = f"{URL}&state={state}"
+    killed_after_two_units(tmp_path / "x.h5", url, passport)
+    with open_board(url, passport=passport, check_map=False) as board:
+        again = record(
+            board, QUICK, PLAN, tmp_path / "x.h5", resume=True, should_stop=after(1)
+        )  # the pulse of the broken-off unit is no other's
+    assert again.state.units == 3
+    state.unlink()
+    passport.unlink()
+    killed_after_two_units(tmp_path / "y.h5", url, passport)
+    with open_board(url, passport=passport) as board:
+        pulse(board)
+    with open_board(url, passport=passport, check_map=False) as board:
+        with pytest.raises(InputError, match="noted 2 pulses more, .* and 1 openings"):
+            record(board, QUICK, PLAN, tmp_path / "y.h5", resume=True)
+        done = record(board, QUICK, PLAN, tmp_path / "y.h5", resume=True, force=True)
+    assert done.state.text == "done"
+
+
+def test_silicon_that_was_used_or_off_since_is_told(tmp_path: Path):
+    link, path = Silicon(), tmp_path / "x.h5"
+    with open_board(link) as board:
+        record(board, QUICK, PLAN, path, should_stop=after(1))
+        pulse(board)
+        with pytest.raises(InputError, match="the board has given 1 pulses more"):
+            record(board, QUICK, PLAN, path, resume=True)
+        record(board, QUICK, PLAN, path, resume=True, force=True, should_stop=after(1))
+    link.switch_off_and_on()
+    with open_board(link) as board:
+        with pytest.raises(InputError, match="was switched off: it counts 0 pulses and"):
+            record(board, QUICK, PLAN, path, resume=True)
+        assert record(board, QUICK, PLAN, path, resume=True, force=True).state.text == "done"
+
+
+def test_another_chip_of_silicon_is_found_by_the_map_when_a_run_is_resumed(tmp_path: Path):
+    path, passport = tmp_path / "x.h5", tmp_path / "chip.json"
+    with open_board(Silicon(), passport=passport) as board:
+        board.array.form()
+        record(board, QUICK, PLAN, path, should_stop=after(1))
+    with (
+        open_board(Silicon(seed=6), passport=passport, check_map=False) as board,
+        pytest.raises(InputError, match="is not of this chip"),
+    ):
+        record(board, QUICK, PLAN, path, resume=True, force=True)
+
+
+def test_a_file_without_counts_goes_on(whole: RunFile, tmp_path: Path):
+    """As files of earlier versions are."""
+    run(tmp_path / "x.h5", should_stop=after(1))
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        del file["state/counts"]
+    same(run(tmp_path / "x.h5", resume=True), whole)
+
+
+# ---- interrupts at bad moments ------------------------------------------------------------------
+
+
+def test_an_interrupt_right_behind_the_commit_counter_can_be_resumed(
+    monkeypatch, whole: RunFile, tmp_path: Path
+):
+    path, flush, commits = tmp_path / "x.h5", h5py.Dataset.flush, []
+
+    def interrupted(self) -> None:
+        flush(self)
+        if self.name == "/state/commit":
+            commits.append(1)
+            if len(commits) == 2:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(h5py.Dataset, "flush", interrupted)
+        run(path)
+    assert RunFile(path).state.units == 2
+    assert (tmp_path / ".x.h5.snapshot-2").exists()
+    same(run(path, resume=True), whole)
+
+
+@pytest.mark.parametrize("moment", ["before the first unit", "at the end"])
+def test_an_interrupt_outside_of_units_interrupts_the_run(
+    moment: str, monkeypatch, whole: RunFile, tmp_path: Path
+):
+    path, finish, asked = tmp_path / "x.h5", RunWriter.finish, []
+
+    def interrupted(self, *args):
+        asked.append(1)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return finish(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if moment == "at the end":
+            patch.setattr(RunWriter, "finish", interrupted)
+        else:
+            patch.setattr(RunFile, "data", interrupted)
+        run(path)
+    state = RunFile(path).state
+    assert state.text == "interrupted (Ctrl-C)"
+    assert (tmp_path / f".x.h5.snapshot-{state.units}").exists()
+    same(run(path, resume=True), whole)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rram_host import open_board
+from rram_host.experiments import forming
 from rram_host.experiments.distribution import DistributionPlan
 from rram_host.experiments.endurance import EndurancePlan
 from rram_host.experiments.experiment import Experiment
@@ -57,3 +58,30 @@ def _experiment(name: str) -> Experiment[Any]:
     from rram_host.experiments.catalogue import EXPERIMENTS
 
     return EXPERIMENTS[name]
+
+
+def test_a_row_that_was_being_formed_is_formed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The passport has seen its cells formed; the board that was put back has not."""
+    plan = forming.FormingPlan(start_v=3.2, stop_v=3.4, step_v=0.2)
+    job = forming.EXPERIMENT, plan
+    with open_board(URL, passport=tmp_path / "whole.json") as board:
+        whole = record(board, *job, tmp_path / "whole.h5", **stopped_after(4)).data()
+
+    def broken(row: int, *rest: Any) -> Any:
+        if row == 2:
+            raise KeyboardInterrupt
+        return honest(row, *rest)
+
+    honest, path, passport = forming._record, tmp_path / "parts.h5", tmp_path / "parts.json"
+    with monkeypatch.context() as cut:
+        cut.setattr(forming, "_record", broken)
+        with pytest.raises(KeyboardInterrupt), open_board(URL, passport=passport) as board:
+            record(board, *job, path)
+    with open_board(URL, passport=passport, check_map=False) as board:
+        rest = record(board, *job, path, resume=True, **stopped_after(4)).data()
+        assert board.passport.contents.formed[2].any()
+    assert len(rest["pulses"]) == 4 and (rest["pulses"][2] > 0).any()
+    for column, values in whole.items():
+        np.testing.assert_array_equal(rest[column], values, err_msg=column)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rram_host import open_board
 from rram_host.errors import InputError
 from rram_host.experiments.common import spread_cells
 from rram_host.experiments.set_curve import EXPERIMENT, SetCurvePlan, curve, fit
+from rram_host.passport import Limits
 from sim import EmulatedBoard
 from tests.array.rig import opened
 from tests.experiments.whole import drawn, found, rows_of
 
 SMALL = SetCurvePlan(wl_step_v=0.1, repetitions=4, per_row=1)
+SLOPE = "slope, mean of these cells, reading error apart"
 
 
 def of_cells(emulated: EmulatedBoard, chosen: np.ndarray) -> tuple[float, float]:
@@ -34,14 +37,43 @@ def test_the_fitted_line_is_that_of_the_cells(measured):
     data, emulated = measured
     by_name = found(EXPERIMENT, SMALL, data)
     slope, offset_v = of_cells(emulated, spread_cells(1, (32, 32)))
-    stated = by_name["slope"]
+    stated = by_name[SLOPE]
     # 0.3 %: wires of up to 64 ohm in series with 60 uS, which an uncalibrated board does not know
     assert stated.value == pytest.approx(slope / 1e-6, abs=3 * stated.error + 0.3)
-    assert by_name["offset"].value == pytest.approx(offset_v, abs=3 * by_name["offset"].error)
+    offset = by_name["offset, mean of these cells, reading error apart"]
+    assert offset.value == pytest.approx(offset_v, abs=3 * offset.error)
     # 7 % of the move of the preset; 9 x 32 x 3 degrees of freedom tell it to 2.4 %, and the
     # fixed 0.4 uS of small moves adds a tenth at 20 uS
     assert by_name["scatter from pulse to pulse"].value == pytest.approx(7.0, rel=0.12)
     assert by_name["cells"].value == 32
+
+
+def test_worn_cells_are_left_out_and_too_many_pulses_refused_before_the_first(tmp_path):
+    plan = SetCurvePlan(wl_step_v=0.4, repetitions=2, per_row=1)  # 2 x 3 x 3 pulses a cell
+    emulated = EmulatedBoard("ideal", seed=3)
+    had = np.zeros((32, 32), dtype=np.int64)
+    had[2, 2] = 18
+    with open_board(emulated, passport=tmp_path / "chip.json") as board:
+        board.passport.note_pulses(had)
+        board.passport.note_limits(Limits(max_pulses_per_cell=17))
+        with pytest.raises(InputError, match=r"18 pulses a cell; .* allows 17"):
+            next(EXPERIMENT.run(board, plan, 0, {}))
+        assert emulated.truth.pulses.sum() == 0
+        board.passport.note_limits(Limits(max_pulses_per_cell=18))
+        data = rows_of(board, EXPERIMENT, plan)
+        assert board.passport.contents.pulses.max() == 18
+    assert emulated.truth.pulses[2, 2] == 0 and np.isnan(data["set_siemens"][:, 2, 2]).all()
+    assert found(EXPERIMENT, plan, data)["cells"].value == 31
+
+
+def test_an_uncalibrated_slope_is_not_told_as_known_to_its_error(measured):
+    """Readings a common 1 % low move the slope by more than its error, which cannot know: the
+    finding says that they are not in it, and the help what to do."""
+    data, _ = measured
+    low = found(EXPERIMENT, SMALL, {**data, "set_siemens": 0.99 * data["set_siemens"]})
+    stated = found(EXPERIMENT, SMALL, data)[SLOPE]
+    assert stated.value - low[SLOPE].value > 2 * stated.error
+    assert "reading error apart" in SLOPE and "Calibrate first" in EXPERIMENT.help
 
 
 def test_every_set_starts_from_reset(measured):
@@ -92,7 +124,7 @@ def test_a_run_cut_short_has_a_line_without_an_error(measured):
     data, _ = measured
     first = {name: values[: SMALL.wl_v.size] for name, values in data.items()}
     by_name = found(EXPERIMENT, SMALL, first)
-    assert by_name["slope"].error is None and by_name["slope"].value > 50
+    assert by_name[SLOPE].error is None and by_name[SLOPE].value > 50
     drawn(EXPERIMENT, SMALL, first)
     assert len(drawn(EXPERIMENT, SMALL, data).axes) == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rram_host import open_board
 from rram_host.errors import InputError
 from rram_host.experiments.vmm_example import EXPERIMENT, VmmExamplePlan, relative_error
 from sim import EmulatedBoard
@@ -30,6 +31,16 @@ def test_weights_read_back_are_those_of_the_cells(run):
     np.testing.assert_allclose(data["weights_read"][-1], truth * largest, atol=1e-3)
     assert np.abs(data["weights"]).max() <= 1 and np.abs(data["inputs_v"]).max() <= 0.1
     assert (data["weights"][0] != data["weights"][1]).all()
+
+
+def test_cells_that_the_passport_holds_back_are_counted(tmp_path):
+    plan = VmmExamplePlan(matrices=1, vectors=8, read_average=4)
+    with open_board(EmulatedBoard("ideal", seed=1), passport=tmp_path / "chip.json") as board:
+        for col in (3, 4):
+            board.passport.note_dead(4, col, "leaks")
+        data = rows_of(board, EXPERIMENT, plan)
+    name = "cells dead or worn by the passport, left as they were"
+    assert found(EXPERIMENT, plan, data)[name].value == 2
 
 
 def test_outputs_are_the_products_of_what_the_cells_hold(run):

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
+import h5py
 import numpy as np
 import pytest
 import xarray
@@ -20,7 +21,9 @@ from rram_host import open_board
 from rram_host.cli.plan_options import options_of, plan_from
 from rram_host.experiments.experiment import setting
 from rram_host.experiments.recording import record
+from rram_host.records.process import Process
 from rram_host.records.run_file import RunFile
+from sim import EmulatedBoard
 from tests.records.quick import QUICK, QuickPlan
 
 URL = "sim://?preset=taox_180nm&seed=5"
@@ -145,7 +148,7 @@ def test_runs_lists_shows_plots_exports_and_compares(invoke, tmp_path: Path):
         assert word in shown
     assert invoke("runs", "plot", "a.h5").exit_code == 0 and (tmp_path / "a.png").exists()
     assert invoke("runs", "export", "a.h5", "--to", "a.csv").exit_code == 0
-    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 6
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 6 * 32 * 32  # a line a cell
     told = json.loads(invoke("runs", "compare", "a.h5", "b.h5", "--json").output)
     assert [row["what"] for row in told["differ"]] == ["seed", "plan seed"]
     a, b = (RunFile(f"{name}.h5").data()["conductance_siemens"] for name in "ab")
@@ -168,6 +171,51 @@ def test_what_cannot_be_is_refused_in_words(invoke, tmp_path: Path):
         assert done.exit_code == 1 and text in str(done.exception), arguments
     assert "is not a number" in invoke("quick", "--target", "much").output
     assert "is not 2 values" in invoke("quick", "--cell", "1,2,3").output
+
+
+def test_a_refused_resume_leaves_the_chip_as_it_is(invoke, tmp_path: Path):
+    state = tmp_path / "chip.npz"
+    url, given = f"{URL}&state={state}", ("--no-picture", "--json")
+
+    def pulses() -> np.ndarray:
+        return EmulatedBoard(seed=5, state=state).truth.pulses
+
+    with open_board(url) as board:
+        plan = QuickPlan(n_units=3)
+        record(board, QUICK, plan, tmp_path / "x.h5", should_stop=iter([False, True]).__next__)
+    assert invoke("quick", "--board", url, "--cell", "7,8", *given).exit_code == 0
+    before = pulses()
+    assert before[7, 8] > 0
+    refused = invoke("quick", "--resume", "x.h5", "--set-wl", 1.5, *given)
+    assert "set_wl_v is 1.6 there, 1.5 here" in str(refused.exception)
+    refused = invoke("quick", "--resume", "x.h5", *given)
+    assert "puts the chip back to where the run stopped" in str(refused.exception)
+    np.testing.assert_array_equal(pulses(), before)
+    assert invoke("quick", "--resume", "x.h5", "--force", *given).exit_code == 0
+    assert pulses()[7, 8] == 0
+    assert "goes with --resume" in str(invoke("quick", "--board", url, "--force").exception)
+
+
+def test_runs_repair_takes_a_writer_elsewhere_for_dead_with_force(invoke, tmp_path: Path):
+    data_of(QuickPlan(n_units=1), tmp_path / "x.h5")
+    elsewhere = asdict(Process.this()) | {"boot": "earlier", "host": "old-name"}
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file["state/writer"][()] = json.dumps(elsewhere).encode()
+        file["state/status"][()] = b"running"
+    assert "on old-name, or was" in str(invoke("runs", "repair", "x.h5").exception)
+    done = invoke("runs", "repair", "--force", "x.h5")
+    assert done.exit_code == 0 and "interrupted (killed), 3 records" in done.output
+
+
+def test_a_run_with_a_passport_goes_on_without_a_state_file(invoke, tmp_path: Path):
+    """The new board is pristine, its passport says formed: it is put back before it is judged."""
+    given = ("--passport", "chip.json", "--no-picture", "--json")
+    with open_board(URL, passport="chip.json") as board:
+        plan = QuickPlan(n_units=3)
+        record(board, QUICK, plan, tmp_path / "x.h5", should_stop=iter([False, True]).__next__)
+    done = invoke("quick", "--resume", "x.h5", *given)
+    assert done.exit_code == 0, done.exception
+    same(RunFile("x.h5").data(), data_of(plan, tmp_path / "whole.h5"))
 
 
 # ---- options ------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from rram_host.records.place import RESERVE_BYTES, check_place
 from rram_host.records.process import Process
 from rram_host.records.rebuild import rebuilt
 from rram_host.records.run_file import RunFile
-from rram_host.records.run_writer import RunWriter
+from rram_host.records.run_writer import RunWriter, repair
 from tests.records.quick import QUICK, QuickPlan
 
 URL = "sim://?preset=ideal&seed=3"
@@ -188,6 +188,65 @@ def test_a_writer_in_another_life_of_the_same_number_is_dead(tmp_path: Path):
     assert "on elsewhere" in RunFile(path).state.text
 
 
+def test_a_writer_that_cannot_be_asked_is_taken_for_dead_only_with_force(tmp_path: Path):
+    """A machine that got another name and was started anew is another machine."""
+    path = tmp_path / "x.h5"
+    plan = QuickPlan(n_units=3, rows_a_unit=1)
+
+    def kill(done: int, total: int) -> None:
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if not pid:
+        try:
+            with open_board(URL) as board:
+                record(board, QUICK, plan, path, progress=kill)
+        finally:
+            os._exit(3)
+    os.waitpid(pid, 0)
+    say_written_by(path, asdict(Process.this()) | {"boot": "earlier", "host": "old-name"})
+    (tmp_path / "y.h5").write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match="being written by process .* on old-name.*--force"):
+        repair(path)
+    mended = repair(path, force=True)
+    assert mended.state.text == "interrupted (killed)" and mended.state.units == 1
+    h5py.File(path, "r").close()
+    # the same for a run that is resumed
+    for snapshot in tmp_path.glob(".x.h5.snapshot-*"):
+        snapshot.rename(tmp_path / snapshot.name.replace("x.h5", "y.h5"))
+    with open_board(URL) as board:
+        with pytest.raises(InputError, match="on old-name"):
+            record(board, QUICK, plan, tmp_path / "y.h5", resume=True)
+        done = record(board, QUICK, plan, tmp_path / "y.h5", resume=True, force=True)
+    assert done.state.text == "done"
+
+
+def test_force_does_not_take_a_file_from_a_process_that_lives(tmp_path: Path):
+    path = tmp_path / "x.h5"
+    with RunWriter(path) as writer:
+        writer.begin(HEADER, COLUMNS)
+        with pytest.raises(InputError, match="is being written"):
+            repair(path, force=True)
+        with pytest.raises(InputError, match="is being written"):
+            writer.mend(force=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (KeyboardInterrupt(), "interrupted (Ctrl-C)"),
+        (SystemExit(143), "interrupted (SIGTERM)"),
+        (ValueError("no"), "failed (ValueError: no)"),
+    ],
+)
+def test_a_writer_that_is_left_by_an_error_says_which(error, text: str, tmp_path: Path):
+    with pytest.raises(type(error)), RunWriter(tmp_path / "x.h5") as writer:
+        writer.begin(HEADER, COLUMNS)
+        raise error
+    assert RunFile(tmp_path / "x.h5").state.text == text
+
+
 def say_written_by(path: Path, process: dict) -> None:
     """Put another process into the file of a dead one."""
     with h5py.File(path, "r", swmr=True) as file:
@@ -322,9 +381,17 @@ def test_export_to_netcdf_and_csv_gives_the_same_numbers(whole: RunFile, tmp_pat
     with (tmp_path / "x.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     data = whole.data()
-    np.testing.assert_array_equal([float(row["wl_v"]) for row in rows], data["wl_v"])
-    cell = [float(row["conductance_siemens[3,4]"]) for row in rows]
+    wl_v = [float(row["wl_v"]) for row in rows[:: data["conductance_siemens"][0].size]]
+    np.testing.assert_array_equal(wl_v, data["wl_v"])
+    assert len(rows) == data["conductance_siemens"].size  # a line a cell
+    cell = [
+        float(row["conductance_siemens"]) for row in rows if (row["row"], row["col"]) == ("3", "4")
+    ]
     np.testing.assert_array_equal(cell, data["conductance_siemens"][:, 3, 4])
+    before = (tmp_path / "x.csv").read_bytes()
+    with pytest.raises(InputError, match="exists"):
+        export(whole, tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_bytes() == before
     with pytest.raises(InputError, match=r"exported to \.csv or \.nc"):
         export(whole, tmp_path / "x.xlsx")
     with pytest.raises(InputError, match="cannot write"):

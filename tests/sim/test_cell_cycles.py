@@ -176,13 +176,13 @@ def _lines(bl: int, wl: int) -> list:
     return [*[ins(Op.DAC, a, 0b011, bl) for a in (8, 9)], *[ins(Op.DAC, a, 4, wl) for a in (8, 9)]]
 
 
-def _one_pulse(inputs, bl: int) -> list:
-    """All cells: source lines at an input, bit lines at a code of 5 V, gates at 1.7 V."""
+def _one_pulse(inputs, bl: int, gate: int = 22282) -> list:
+    """All cells: source lines at an input, lines at codes of 5 V, gates at 1.7 V by default."""
     return [
         *[ins(Op.DAC, 2, 7, 0x00FF), ins(Op.DAC, 4, 7, 0x00FF), ins(Op.WAIT, value=100)],
         *[ins(Op.LINES, value=8), shift_of((inputs,) * 4)],
         *[ins(Op.DAC, a, 0b011, bl) for a in (8, 9)],
-        *[ins(Op.DAC, a, 4, 22282) for a in (8, 9, 10, 15)],
+        *[ins(Op.DAC, a, 4, gate) for a in (8, 9, 10, 15)],
         *[LATCH, SETTLE, ins(Op.PULSE, value=10_000), END],
     ]
 
@@ -208,6 +208,22 @@ def test_with_top_electrodes_on_the_source_lines_the_rail_sets_and_bit_lines_res
     assert found["te_on_bl", "rail"] == pytest.approx(1e-6)
     down_v = 26214 * 5 / 65536
     assert found[TE_ON_SL, "bl"] == pytest.approx(min(120e-6 - 80e-6 * (down_v - 1), 40e-6))
+
+
+def test_where_source_lines_set_a_gate_counts_from_the_lower_line():
+    """Rail 3.7 V, bit lines at 1.9 V, gates at 1.7 V: closed. Gates at 3.4 V limit as 1.5 V do."""
+    spec = dataclasses.replace(small_spec(), polarity=TE_ON_SL, sl_rail_v=3.7)
+    found = []
+    for gate in (22282, round(3.4 * 65536 / 5)):
+        board = EmulatedBoard("ideal", spec=spec)
+        board.bench.switch_ohm[:] = 0.0
+        board.bench.cells.g[:], board.bench.cells.formed[:] = 40e-6, True
+        unlock(board)
+        start(board, _one_pulse(spec.sl_rail, round(1.9 * 65536 / 5), gate))
+        assert register(board, "FAULT_CODE") == 0
+        found.append((board.bench.cells.g[0, 0], board.bench.cells.pulses[0, 0]))
+    assert found[0] == (40e-6, 0)
+    assert found[1] == (pytest.approx(80e-6, rel=1e-4), 1)  # to a code of the DACs
 
 
 def test_a_board_file_gives_the_polarity(tmp_path):

@@ -358,6 +358,19 @@ def test_a_board_goes_on_where_its_state_file_left_it(tmp_path):
     assert truth.pulses[:3].all() and not truth.pulses[3:].any()
 
 
+def test_what_pulses_did_is_in_the_state_file_before_the_board_is_closed(tmp_path):
+    """A killed process closes nothing."""
+    url = f"sim://?preset=ideal&seed=4&state={tmp_path / 'board.npz'}"
+    board = open_board(url)
+    try:
+        board.array.form()
+        again = open_url(url)
+        assert (again.truth.conductances_siemens > 1e-6).all()
+        assert (again.truth.pulses > 0).all()
+    finally:
+        board.close()
+
+
 def test_a_board_without_a_state_file_starts_anew(tmp_path):
     board = open_url(f"sim://?seed=4&state={tmp_path / 'board.npz'}")
     assert board.clock.cycles == 0

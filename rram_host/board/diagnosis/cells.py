@@ -165,7 +165,7 @@ def check_switching(probe: Probe, log: Log, array: Switching, cells: Mask) -> No
     ):
         if not still.any():
             break
-        gate = min(gate, probe.spec.wl_limit_v)
+        gate = min(gate, probe.spec.compliance_limit_v())
         low = array.reset_cells(still, np.full(cells.shape, reset))
         high = array.set_cells(still, np.full(cells.shape, gate))
         moved = np.maximum(np.abs(high - low), np.abs(low - before))

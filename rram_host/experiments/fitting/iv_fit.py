@@ -27,6 +27,7 @@ from rram_host.experiments.fitting.population import (
     ENOUGH_CELLS,
     Observed,
     Population,
+    jackknife,
     population,
 )
 from rram_host.experiments.fitting.staircases import IvRun, Staircases, staircases
@@ -38,6 +39,11 @@ _LEAST_CYCLES = 5
 _LEAST_FALLS = 3  # cycles that fell onto their line, to tell top and voltage apart
 _ROUNDS = 4
 _SHAPE_BINS = 8
+_LEAST_STILL, _ENOUGH_PAIRS = 10.0, 50.0  # degrees of freedom that tell a read noise
+# of a change between two readings, and of two that adjoin: neighbours share readings
+_CHANGE_DOF, _PAIR_DOF = 2 / 3, 2 / 7
+_FAR_ABOVE = 1.1  # start over `top`, from which on a first fall is some 10 %
+_STEPS_CLEAR, _ERRORS_CLEAR = 1.5, 3.0  # of where a cycle's line is, by which a step is before it
 READ_NOISE_AT_SIEMENS = 50e-6  # where a preset's read_noise is meant
 
 
@@ -47,6 +53,7 @@ class ResetLine:
 
     Attributes:
         slope, slope_error: S/V, falling.
+        slope_without: the slope without each cell, (cells,); NaN with too few cells.
         v, g: centre of each cycle's steps, (cycles,), V and siemens.
         error_v: standard error of where a line is, along V, (cycles,).
         law: G of every step, (steps,).
@@ -56,6 +63,7 @@ class ResetLine:
 
     slope: float
     slope_error: float
+    slope_without: Array
     v: Array
     g: Array
     error_v: Array
@@ -107,7 +115,8 @@ def fit_iv(runs: Sequence[IvRun]) -> IvFit:
             f"{', '.join(names)}: {seen.set_cell.size} SETs and {seen.cycle_cell.size} RESETs that "
             f"can be used; a fit needs {_LEAST_CYCLES} of each"
         )
-    read, read_error = _read_noise(seen)
+    line, _ = _line(seen, 0.0)
+    read, read_error = _read_noise(seen, line, _top(seen, line, line.slope))
     line, noise = _line(seen, read)
     top = _top(seen, line, line.slope)
     set_v = population(Observed.within(seen.set_cell, seen.set_low_v, seen.set_high_v))
@@ -119,13 +128,11 @@ def fit_iv(runs: Sequence[IvRun]) -> IvFit:
         **_of_set(set_v),
         **_of_reset(seen, line, reset_v, top, shared),
         "cycle_spread": (*noise.spread, ""),
-        "cycle_floor_siemens": (*noise.floor_siemens, ""),
-        "read_noise": (
-            np.sqrt(read / READ_NOISE_AT_SIEMENS),
-            read_error / 2 / np.sqrt(max(read, 1e-30) * READ_NOISE_AT_SIEMENS),
-            "with the converter's own",
-        ),
+        "cycle_floor_siemens": (*noise.floor_siemens, "" if read else "with the noise of readings"),
     }
+    if read:
+        size, error = np.sqrt(read / READ_NOISE_AT_SIEMENS), read_error / (2 * read)
+        found["read_noise"] = (size, error * size, "with the converter's own")
     estimates = [Estimate(k, float(v), float(e), names, n) for k, (v, e, n) in found.items()]
     residuals = _residuals(seen, line, set_v)
     return IvFit(estimates, residuals, seen, line, set_v, reset_v, top, anchor, read)
@@ -139,17 +146,47 @@ def _shared_error(run: IvRun) -> float:
 # ---- readings -----------------------------------------------------------------------------------
 
 
-def _read_noise(seen: Staircases) -> tuple[float, float]:
+def _read_noise(
+    seen: Staircases, line: ResetLine, top: tuple[float, float] | None
+) -> tuple[float, float]:
     """Variance over conductance, of one conversion, and its error; readings are of two signs.
 
-    The median of cells, since a few of them jump; its error is larger than a mean's by 1.25.
+    From readings that follow each other, with only steps between them that cannot have moved the
+    cell, so that its slow noise falls out. The median of cells, since a few of them jump; its error
+    is larger than a mean's by 1.25. Without enough such steps 0 +- NaN.
     """
-    dof = np.bincount(seen.cycle_cell, seen.still_dof)
-    total = np.bincount(seen.cycle_cell, seen.still_dof * seen.still_variance / seen.still_g)
-    if not dof.any():
-        return 0.0, 0.0
-    value = 2 * float(np.median(total[dof > 0] / dof[dof > 0]))
-    return value, 1.25 * value * float(np.sqrt(2 / dof.sum()))
+    still = _still(seen, line, top)
+    cycle, change = seen.held_cycle[still], seen.held_change[still]
+    adjoin = cycle[1:] == cycle[:-1]
+    if _PAIR_DOF * adjoin.sum() >= _ENOUGH_PAIRS:
+        # a reading that is off is in two changes, of either sign; relaxation is not
+        cycle = cycle[1:][adjoin]
+        square, dof = -2 * (change[1:] * change[:-1])[adjoin], _PAIR_DOF * cycle.size
+    else:
+        square, dof = change**2, _CHANGE_DOF * cycle.size
+    if dof < _LEAST_STILL:
+        return 0.0, np.nan
+    cell = seen.cycle_cell[cycle]
+    number = np.bincount(cell)
+    total = np.bincount(cell, square * seen.start_reads[cycle] / seen.start[cycle])
+    value = max(float(np.median((total / np.maximum(number, 1))[number > 0])), 0.0)
+    return value, 1.25 * value * float(np.sqrt(2 / dof))
+
+
+def _still(
+    seen: Staircases, line: ResetLine, top: tuple[float, float] | None
+) -> npt.NDArray[np.bool_]:
+    """Steps before the first fall that end clearly before the line reaches the cell.
+
+    That a cell has not fallen is not enough: below `top` the line takes it down from its first
+    touch on by less than shows.
+    """
+    g = np.minimum(seen.start, top[0]) if top else seen.start
+    margin_v = _STEPS_CLEAR * (seen.fell_v - seen.held_v) + _ERRORS_CLEAR * line.error_v
+    still: npt.NDArray[np.bool_] = seen.held_step_v < (line.reaches(g) - margin_v)[seen.held_cycle]
+    if top:  # from far above it the first fall is one that shows
+        still |= (seen.start > _FAR_ABOVE * top[0] + 3 * top[1])[seen.held_cycle]
+    return still
 
 
 # ---- RESET --------------------------------------------------------------------------------------
@@ -160,13 +197,20 @@ def _line(seen: Staircases, read: float) -> tuple[ResetLine, MoveNoise]:
     read_variance = read * np.maximum(seen.g, 0.0) / (2 * seen.reads)
     variance = np.full(seen.g.size, (0.5 * MICRO) ** 2)
     firsts = _firsts(seen, read)
+    group = _groups(seen)
     for _ in range(_ROUNDS):
         line = _weighted(seen, variance)
         move = line.law - seen.before
-        own = Scatter(seen.g - line.law, move, read_variance, 1 - line.leverage)
+        own = Scatter(seen.g - line.law, move, read_variance, 1 - line.leverage, group)
         noise = move_noise(own.and_also(firsts))
         variance = noise.variance(move) + read_variance
     return line, noise
+
+
+def _groups(seen: Staircases) -> npt.NDArray[np.int64]:
+    """What the steps on lines may be off together by: cells, or cycles where cells are few."""
+    many = np.unique(seen.cycle_cell).size >= ENOUGH_CELLS
+    return seen.cycle_cell[seen.cycle] if many else seen.cycle
 
 
 def _weighted(seen: Staircases, variance: Array) -> ResetLine:
@@ -182,24 +226,28 @@ def _weighted(seen: Staircases, variance: Array) -> ResetLine:
     away = seen.step_v - v[seen.cycle]
     spread = float((w * away**2).sum())
     slope = -float((w * away * (seen.g - g[seen.cycle])).sum()) / spread
-    error = max(spread**-0.5, _left_out(seen, w * away, away, seen.g - g[seen.cycle]))
+    without = -_left_out(seen, w * away, away, seen.g - g[seen.cycle])
+    error = max(spread**-0.5, _left_out_error(without - slope))
     law = g[seen.cycle] - slope * away
     leverage = w * (1 / total[seen.cycle] + away**2 / spread)
     return ResetLine(
-        slope, error, v, g, total**-0.5 / slope, law, np.minimum(leverage, 0.99), variance
+        slope, error, without, v, g, total**-0.5 / slope, law, np.minimum(leverage, 0.99), variance
     )
 
 
-def _left_out(seen: Staircases, weight: Array, v: Array, g: Array) -> float:
-    """Error of the slope by leaving out one cell after another: slow noise is a cell's own."""
+def _left_out(seen: Staircases, weight: Array, v: Array, g: Array) -> Array:
+    """Slope without one cell after another, (cells,); NaN for cells without a step."""
     cell = seen.cycle_cell[seen.cycle]
     product, square = np.bincount(cell, weight * g), np.bincount(cell, weight * v)
-    n = int((square > 0).sum())
-    if n < ENOUGH_CELLS:
-        return 0.0
-    without = (product.sum() - product) / (square.sum() - square)
-    away = (without - product.sum() / square.sum())[square > 0]
-    return float(np.sqrt((n - 1) / n * (away**2).sum()))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without = (product.sum() - product) / (square.sum() - square)
+    found: Array = np.where(square > 0, without, np.nan)
+    return found
+
+
+def _left_out_error(away: Array) -> float:
+    """Error from how far leaving out each cell moves a value: slow noise is a cell's own."""
+    return float(jackknife(away[np.isfinite(away)]))
 
 
 def _firsts(seen: Staircases, read: float) -> Scatter:
@@ -212,7 +260,10 @@ def _firsts(seen: Staircases, read: float) -> Scatter:
     # moves end where the cell's mean says: what a single one adds is the scatter itself
     move = (seen.first_move - (seen.first - mean[seen.first_cell]))[several]
     noise = read * seen.first[several] / (2 * seen.first_reads[several])
-    return Scatter(residual, move, noise, 1 - 1 / counts[several])
+    cell = seen.first_cell[several]
+    if np.unique(seen.cycle_cell).size < ENOUGH_CELLS:  # a cycle each, behind those of the lines
+        cell = seen.cycle_cell.size + np.arange(cell.size)
+    return Scatter(residual, move, noise, 1 - 1 / counts[several], cell)
 
 
 def _top(seen: Staircases, line: ResetLine, slope: float) -> tuple[float, float] | None:
@@ -231,9 +282,13 @@ def _top(seen: Staircases, line: ResetLine, slope: float) -> tuple[float, float]
         fell = (seen.start > above) & np.isfinite(high)
     if fell.sum() < _LEAST_FALLS:
         return None
-    cell = np.unique(seen.cycle_cell[fell], return_inverse=True)[1]
+    cells, cell = np.unique(seen.cycle_cell[fell], return_inverse=True)
     found = population(Observed(cell, low[fell], high[fell], line.error_v[fell] * slope))
-    return found.mean
+    # without a cell both its own and the slope change, which may be off the same way
+    arm_v = float((line.v - (seen.fell_v + seen.held_v) / 2)[fell].mean())
+    away = arm_v * (line.slope_without - line.slope)
+    away[cells] += (found.values.mean() - found.values) / max(cells.size - 1, 1)
+    return found.mean[0], max(found.mean[1], _left_out_error(away))
 
 
 # ---- outcome ------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
+from rram_host.experiments.fitting.population import jackknife
+
 Array = npt.NDArray[np.float64]
 
 _STEP = 1e-3
@@ -27,16 +29,18 @@ class Scatter:
         move: of the conductance.
         read_variance: of the reading, siemens^2.
         counts: 1 - leverage.
+        group: number of what each is of, a cell: those of a group may be off together.
     """
 
     residual: Array
     move: Array
     read_variance: Array
     counts: Array
+    group: npt.NDArray[np.int64]
 
     def and_also(self, other: Scatter) -> Scatter:
         """Both together."""
-        names = ("residual", "move", "read_variance", "counts")
+        names = ("residual", "move", "read_variance", "counts", "group")
         return Scatter(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in names))
 
 
@@ -54,9 +58,11 @@ class MoveNoise:
 
 
 def move_noise(seen: Scatter) -> MoveNoise:
-    """Both parts with errors from the curvature of the likelihood.
+    """Both parts with errors from the curvature of the likelihood, or from groups where larger.
 
-    A part that the data cannot tell from zero has an error above itself.
+    The latter is the jackknife, one Newton step for each group left out: cells differ by more than
+    the law says, with slow noise and relaxation of their own, and that does not average out within
+    a cell. A part that the data cannot tell from zero has an error above itself.
     """
     squares = np.stack([seen.move**2, np.ones_like(seen.move)])
     scale = np.median(np.abs(seen.residual)) / 0.67 + 1e-12
@@ -73,7 +79,17 @@ def move_noise(seen: Scatter) -> MoveNoise:
     variance = value**2 @ squares + seen.read_variance
     slope = 2 * value[:, None] * squares / variance
     information = 0.5 * (seen.counts * slope) @ slope.T
-    error = np.sqrt(np.diag(np.linalg.pinv(information)))
+    inverse = np.linalg.pinv(information)
+    off = (seen.residual**2 / variance - seen.counts) * slope / 2  # scores, (2, n)
+    error = np.maximum(np.sqrt(np.diag(inverse)), _left_out(inverse, off, seen.group))
     # near zero it is the square of a part that has an error, 2 x dx, and its root is the part's
     error = np.minimum(error, np.sqrt(2 * value * error))
     return MoveNoise((float(value[0]), float(error[0])), (float(value[1]), float(error[1])))
+
+
+def _left_out(inverse: Array, scores: Array, group: npt.NDArray[np.int64]) -> Array:
+    """Errors by leaving out one group after another, (2,)."""
+    of_group = np.stack([np.bincount(group, row) for row in scores])
+    present = np.bincount(group) > 0
+    n = int(present.sum())
+    return jackknife(inverse @ of_group[:, present] * n / max(n - 1, 1))

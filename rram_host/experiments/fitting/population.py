@@ -209,3 +209,16 @@ def spread_of(values: Array, errors: Array) -> tuple[tuple[float, float], tuple[
         value = float(p @ grid)
         found.append((value, float(np.sqrt(max(p @ (grid - value) ** 2, 0.0)))))
     return found[0], found[1]
+
+
+def jackknife(moved: Array) -> Array:
+    """Standard error from how far a value moves without each of n cells, (..., n) to (...).
+
+    Few cells tell their own scatter badly: sqrt((n - 1) / (n - 3)) makes of it the std of the
+    Student law that the value is then known by. 0 with fewer than five cells.
+    """
+    n = moved.shape[-1]
+    if n < ENOUGH_CELLS:
+        return np.zeros(moved.shape[:-1])
+    error: Array = np.sqrt((moved**2).sum(-1) * (n - 1) ** 2 / (n * (n - 3)))
+    return error

@@ -13,6 +13,11 @@ from rram_host.experiments.fitting.estimate import Estimate, some
 
 DEFAULT_BASE = "taox_180nm"
 _MAY_BE_ZERO = ("relax_mean_siemens_per_decade",)
+# a spread is told where jumps do not explain the tails; those of the base would come on top
+_NO_JUMPS = (
+    'relax_jump_share = { value = 0.0, source = "fitted", '
+    'note = "relax_spread says the tails: jumps of the base would double them" }'
+)
 
 
 def base_of(boards: Sequence[str]) -> str:
@@ -53,6 +58,8 @@ def text_of(estimates: Sequence[Estimate], base: str) -> str:
         note += f"; from {some(item.runs)}" + (f"; {item.note}" if item.note else "")
         fields = f'value = {item.value:.6g}, source = "fitted", note = {json.dumps(note)}'
         lines.append(f"{item.name} = {{ {fields} }}")
+        if item.name == "relax_spread":
+            lines.append(_NO_JUMPS)
     return "\n".join(lines) + "\n"
 
 

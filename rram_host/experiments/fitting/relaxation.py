@@ -121,6 +121,21 @@ class Likelihood:
         return result
 
 
+def drawn_steps(likelihood: Likelihood, law: Law, rng: np.random.Generator) -> Array:
+    """Steps of as many cells as were read, drawn from the law, (n - 1, cells)."""
+    cells = likelihood.level.size
+    normal = rng.standard_normal((2, *likelihood.steps.shape))
+    decades = likelihood.decades(law)[:, None]
+    log_a = law.log_variance / 2 + law.spread * rng.standard_normal(cells) - law.spread**2
+    usual = law.noise_spread * rng.standard_normal(cells)
+    jumpy = rng.random(cells) < _JUMPY
+    size = np.exp(law.log_noise + np.where(jumpy, rng.choice(_JUMPS, cells), usual))
+    noise = cholesky(likelihood.noise(law), lower=True) @ normal[1]
+    relaxed = law.mean * decades + np.exp(log_a) * np.sqrt(decades) * normal[0]
+    steps: Array = relaxed + size * likelihood.level * noise
+    return steps
+
+
 def _log_product(variance: Array) -> Array:
     """Sum of logarithms over the last axis."""
     parts = range(0, variance.shape[-1], _AT_ONCE)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rram_host.errors import InputError
-from rram_host.experiments.fitting.estimate import Estimate, Residual, combined
+from rram_host.experiments.fitting.estimate import Estimate, Residual, combined, some
 from rram_host.experiments.fitting.iv_fit import IvFit, fit_iv
 from rram_host.experiments.fitting.population import ENOUGH_CELLS
 from rram_host.experiments.fitting.readings import Bench
@@ -141,6 +141,18 @@ def _notes(
         notes.append(
             "relax_onset_s is not told: it is not far above the time that programming can have "
             "taken, or above the first reading"
+        )
+    jumping = [name for name, fit in kept.items() if fit.jumps]
+    if jumping:
+        notes.append(
+            f"relax_spread is not told by {some(jumping)}: the heavy tails are of jumps in time, "
+            "not of cells that relax more than others. No fit tells relax_jump_share and "
+            "relax_jump_decades: a --base that has them keeps them, and its relax_spread"
+        )
+    if iv and "read_noise" not in {item.name for item in iv.estimates}:
+        notes.append(
+            "read_noise is not told: too few steps of the I-V leave the cell as it is. Repeat "
+            "rram iv with a lower --reset-start or more --cycles"
         )
     if any(fit.not_calibrated for fit in curves.values()):
         notes.append("readings were not calibrated (rram calibrate): errors are wider by that")

@@ -4,6 +4,9 @@ The law is that of `relaxation`. The likelihood of all increments is maximised, 
 of independent cells, whatever their law (sandwich). The reading right after programming is left
 out, because each cell's last pulse was a different time before it.
 
+The law has its heavy tails from cells that differ. Where they are of jumps instead, which `tails`
+tells, a spread that was fitted to them means nothing and is left out.
+
 Times count from the end of programming, while a cell's last pulse was somewhat earlier: the onset
 takes that up, and is told only where it is far longer than programming can have taken.
 """
@@ -20,6 +23,7 @@ from scipy.optimize import minimize
 from rram_host.errors import InputError
 from rram_host.experiments.fitting.estimate import Estimate, Residual
 from rram_host.experiments.fitting.relaxation import Law, Likelihood
+from rram_host.experiments.fitting.tails import sigmas_of_kurtosis
 from rram_host.records.columns import Data
 from rram_host.units import MICRO
 
@@ -27,6 +31,7 @@ Array = npt.NDArray[np.float64]
 
 _LEAST_CELLS, _LEAST_TIMES = 8, 4
 _CELLS_FOR_SPREAD = 20
+_JUMPS_SIGMAS = 4.0  # of the kurtosis over time, from which on tails are of jumps
 _FAR = 10.0  # onset over the longest that programming can have taken
 _CLEAR = 5.0  # log-likelihood by which an onset must beat none
 _KNOWN = 0.6  # error of the logarithm of an onset that is told
@@ -47,6 +52,7 @@ class RetentionFit:
         law_mean, law_std: of the fit.
         relaxed_std: of the fit, without the noise of readings.
         cells: how many.
+        jumps: tails are of jumps, so that no spread of amplitudes is told.
     """
 
     estimates: list[Estimate]
@@ -58,6 +64,7 @@ class RetentionFit:
     law_std: Array
     relaxed_std: Array
     cells: int
+    jumps: bool
 
 
 def fit_retention(data: Data, run: str) -> RetentionFit:
@@ -78,8 +85,11 @@ def fit_retention(data: Data, run: str) -> RetentionFit:
     law, free = _most_likely(likelihood)
     errors = _errors(likelihood, law, free)
     longest_s = float(data["programmed_clock_s"][0])
+    tails = sigmas_of_kurtosis(likelihood, law)
+    if tails > _JUMPS_SIGMAS:
+        errors.pop("spread", None)
     estimates = _estimates(likelihood, law, errors, run, g.shape[1], longest_s)
-    return _outcome(likelihood, law, estimates)
+    return _outcome(likelihood, law, estimates, tails)
 
 
 # ---- search --------------------------------------------------------------------------------------
@@ -192,14 +202,19 @@ def _estimates(
     return [Estimate(n, float(v), float(e), (run,), f"{cells} cells") for n, v, e in found]
 
 
-def _outcome(likelihood: Likelihood, law: Law, estimates: list[Estimate]) -> RetentionFit:
+def _outcome(
+    likelihood: Likelihood, law: Law, estimates: list[Estimate], tails: float
+) -> RetentionFit:
     since = likelihood.g - likelihood.g[0]
     passed = np.concatenate([[0.0], np.cumsum(likelihood.decades(law))])
     relaxed = np.exp(law.log_variance) * passed
     ahead = np.tril(np.ones((passed.size, passed.size - 1)), -1)  # sums of steps
     noise = np.diag(ahead @ likelihood.noise(law) @ ahead.T) * law.noise_variance
     level2 = float((likelihood.level**2).mean())
-    residuals = [_steps_residual(likelihood, law)]
+    residuals = [
+        _steps_residual(likelihood, law),
+        Residual("kurtosis over time of the median cell's steps", tails**2, 1),
+    ]
     cells = likelihood.g.shape[1]
     return RetentionFit(
         estimates,
@@ -211,6 +226,7 @@ def _outcome(likelihood: Likelihood, law: Law, estimates: list[Estimate]) -> Ret
         np.sqrt(relaxed + noise * level2) * MICRO,
         np.sqrt(relaxed) * MICRO,
         cells,
+        tails > _JUMPS_SIGMAS,
     )
 
 

@@ -92,8 +92,7 @@ def fit_set_curve(
     for _ in range(_ROUNDS):
         lines = _lines(sets, variance)
         move = lines.law - sets.before
-        scatter = Scatter(*(x.ravel() for x in _residuals(sets, lines, move, read_variance)))
-        noise = move_noise(scatter)
+        noise = move_noise(_scatter(sets, lines, move, read_variance))
         variance = noise.variance(move) + read_variance
     return _outcome(data, bench, run, sets, lines, noise, variance)
 
@@ -136,8 +135,10 @@ def _lines(sets: _Sets, variance: Array) -> _Lines:
     return _Lines(slope, offset, spread**-0.5, offset_error, law, leverage)
 
 
-def _residuals(sets: _Sets, lines: _Lines, move: Array, read_variance: Array) -> tuple[Array, ...]:
-    return sets.after - lines.law, move, read_variance, 1 - lines.leverage
+def _scatter(sets: _Sets, lines: _Lines, move: Array, read_variance: Array) -> Scatter:
+    residual, counts = sets.after - lines.law, 1 - lines.leverage
+    cell = np.tile(np.arange(sets.after.shape[1]), len(sets.after))
+    return Scatter(residual.ravel(), move.ravel(), read_variance.ravel(), counts.ravel(), cell)
 
 
 def _outcome(

@@ -53,8 +53,9 @@ class Staircases:
         step_v, g, before: RESET steps on the line, V and G after and before, (steps,).
         cycle: the cycle of each, (steps,).
         reads: conversions of each sign in every reading behind these steps, (steps,).
-        still_variance, still_g, still_dof: of readings of a cell that did not move, as of one
-            reading of either sign, their mean and degrees of freedom, (cycles,).
+        start_reads: conversions of each sign in a reading, (cycles,).
+        held_cycle, held_step_v: RESET steps before the first fall: cycle and V, (helds,).
+        held_change: what the cell read after each, less what it read before, (helds,).
     """
 
     set_cell: Numbers
@@ -74,9 +75,10 @@ class Staircases:
     before: Array
     cycle: Numbers
     reads: Numbers
-    still_variance: Array
-    still_g: Array
-    still_dof: Numbers
+    start_reads: Numbers
+    held_cycle: Numbers
+    held_step_v: Array
+    held_change: Array
 
 
 def staircases(runs: Sequence[IvRun]) -> Staircases:
@@ -160,7 +162,8 @@ def _resets(
     line, onset = line[kept], onset[kept]
     start, down, before, volts = (x[kept] for x in (start, down, before, volts))
     held_v = np.where(onset > 0, volts[np.arange(kept.size), np.maximum(onset - 1, 0)], -np.inf)
-    still = np.concatenate([start[:, None], np.where(number < onset[:, None], down, np.nan)], 1)
+    held = number < onset[:, None]
+    still = np.concatenate([start[:, None], np.where(held, down, np.nan)], 1)
     cycle = np.broadcast_to(np.arange(kept.size)[:, None], line.shape)[line]
     mean = np.nanmean(still, axis=1)
     return {
@@ -174,11 +177,10 @@ def _resets(
         "before": before[line],
         "cycle": cycle + cycles_before,
         "reads": np.full(int(line.sum()), run.plan.average),
-        "still_variance": np.nansum((still - mean[:, None]) ** 2, 1)
-        / np.maximum(onset, 1)
-        * run.plan.average,
-        "still_g": mean,
-        "still_dof": onset,
+        "start_reads": np.full(kept.size, run.plan.average),
+        "held_cycle": np.nonzero(held)[0] + cycles_before,
+        "held_step_v": volts[held],
+        "held_change": (down - before)[held],
     }
 
 
