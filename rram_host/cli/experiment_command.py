@@ -54,7 +54,7 @@ def experiment_command(experiment: Experiment[Any]) -> click.Command:
         _job(experiment, given)
 
     file = click.Path(path_type=Path, dir_okay=False)
-    command = click.command(experiment.name, help=experiment.help, short_help=experiment.title)(
+    command = click.command(experiment.name, help=experiment.help)(
         on_a_board(
             click.option(
                 "--out",
@@ -251,6 +251,8 @@ def draw_run(experiment: Experiment[Any], plan: Any, run: RunFile, path: Path) -
     figure = Figure(figsize=(10, 6), layout="constrained")
     FigureCanvasAgg(figure)
     experiment.draw(figure, plan, run.data())
+    of = run.header.chip or run.header.board
+    figure.suptitle(f"{experiment.title}, {of}, {run.header.started[:16]} UTC", fontsize="small")
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:

@@ -188,3 +188,5 @@ def test_what_is_no_run_or_too_little_is_refused_in_one_line(recorded, files, tm
         with pytest.raises(InputError, match=words) as refused:
             fit_files(paths)
         assert "\n" not in str(refused.value)
+    mixed = fit_files([tmp_path / "other.h5", recorded / "set.h5"])  # as a folder of runs is
+    assert "left out: other.h5, of linearity" in mixed.notes and len(mixed.boards) == 1

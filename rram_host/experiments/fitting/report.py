@@ -47,13 +47,20 @@ class FitReport:
 
 
 def fit_files(paths: Sequence[Path]) -> FitReport:
-    """Fit whatever the files hold of I-V, set curves and retention.
+    """Fit whatever the files hold of I-V, set curves and retention; other runs are left out.
 
     Raises:
-        InputError: no files, a file that is no run or of another experiment, one without records,
-            or with too few of them.
+        InputError: no files, a file that is no run, no run of these experiments among them, one
+            without records, or with too few of them.
     """
-    runs = _opened(paths)
+    every = _opened(paths)
+    runs = {name: run for name, run in every.items() if run.header.experiment in KINDS}
+    left_out = {name: run for name, run in every.items() if name not in runs}
+    if not runs:
+        name, run = next(iter(left_out.items()))
+        raise InputError(
+            f"{name} holds a run of {run.header.experiment}; fits are of {', '.join(KINDS)}"
+        )
     of_iv, of_curves, of_retention = (
         {name: run for name, run in runs.items() if run.header.experiment == kind} for kind in KINDS
     )
@@ -74,7 +81,10 @@ def fit_files(paths: Sequence[Path]) -> FitReport:
         iv=iv,
         set_curves=curves,
         retentions=kept,
-        notes=_notes(iv, curves, kept),
+        notes=[
+            *_notes(iv, curves, kept),
+            *(f"left out: {name}, of {run.header.experiment}" for name, run in left_out.items()),
+        ],
         boards=[run.header.board for run in runs.values()],
     )
 
@@ -89,11 +99,7 @@ def _opened(paths: Sequence[Path]) -> dict[str, RunFile]:
     found = {}
     for path in paths:
         run = RunFile(path)
-        if run.header.experiment not in KINDS:
-            raise InputError(
-                f"{path} holds a run of {run.header.experiment}; fits are of {', '.join(KINDS)}"
-            )
-        if not run.state.rows:
+        if run.header.experiment in KINDS and not run.state.rows:
             raise InputError(f"{path} has no records: {run.state.text}")
         found[path.name if names.count(path.name) == 1 else str(path)] = run
     return found
