@@ -207,6 +207,11 @@ class _Run:
         with contextlib.suppress(RramError):  # a lost link is what ended the run
             counts = counted(self.board, stopped=True)
         self.writer.finish(status, reason, counts)
+        passport = self.board.passport
+        if passport:
+            run, path = RunFile(self.writer.path), self.writer.path.resolve()
+            far = f"{run.state.units} of {run.header.units} units"
+            passport.note_event(f"{run.header.experiment}: {status}, {far}, {path}")
 
     def _units(self, work: Iterator[Batch], start: int, total: int) -> bool:
         """False where it was asked to stop before the end."""

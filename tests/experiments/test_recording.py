@@ -17,6 +17,7 @@ from rram_host import open_board
 from rram_host.array.calibration import Calibration
 from rram_host.errors import BoardFault, InputError
 from rram_host.experiments.recording import record
+from rram_host.passport import Passport
 from rram_host.records.run_file import RunFile
 from rram_host.records.run_writer import RunWriter
 from tests.records.quick import QUICK, QuickPlan
@@ -230,6 +231,16 @@ def test_work_done_since_is_not_undone_unasked(whole: RunFile, tmp_path: Path):
     assert pulses_in(state)[9, 9] == 0
     for name in ("wl_v", "unit"):
         np.testing.assert_array_equal(again.data()[name], whole.data()[name])
+
+
+def test_a_passport_names_every_run_and_how_it_ended(tmp_path: Path):
+    path, passport = tmp_path / "x.h5", tmp_path / "chip.json"
+    with open_board(URL, passport=passport) as board:
+        record(board, QUICK, PLAN, path, should_stop=after(1))
+        record(board, QUICK, PLAN, path, resume=True)
+    events = [event.what for event in Passport.load(passport).contents.events]
+    assert f"quick: interrupted, 1 of 4 units, {path}" in events
+    assert events[-1] == f"quick: done, 4 of 4 units, {path}"
 
 
 def killed_after_two_units(path: Path, url: str, passport: Path | None = None) -> None:
