@@ -4,6 +4,7 @@ HYPOTHESIS_PROFILE=nightly looks harder than the default, ci.
 """
 
 import os
+import signal
 
 import pytest
 from hypothesis import Phase, settings
@@ -16,6 +17,11 @@ settings.register_profile(
     "first", deadline=None, max_examples=400, phases=[Phase.explicit, Phase.generate]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# A job in the background of a shell is begun with Ctrl-C ignored, and so would be the processes
+# that tests begin and then interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a machine may lack without hiding a broken install: reference data beside the checkout, and
 # a second Python. A test of pynq, torch, PyVISA or pyserial that is skipped is a failure.
