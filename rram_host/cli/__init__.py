@@ -86,6 +86,13 @@ def main(arguments: list[str] | None = None) -> None:
     except RramError as error:
         report_error(str(error))
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "rram_host", "firmware_bridge", "sim"):
+            raise
+        # the ZC706's own ARM runs the base commands without what has no wheel for it
+        report_error(f"this command needs the package {package}, which is not installed")
+        sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

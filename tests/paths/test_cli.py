@@ -268,6 +268,17 @@ def test_ctrl_c_leaves_the_rails_safe_and_the_record_whole(
     assert (tmp_path / "chip.npz").exists()
 
 
+def test_a_command_whose_package_is_missing_says_so_in_one_line(tmp_path: Path):
+    script = (
+        "import sys; sys.modules['h5py'] = None\n"
+        "from rram_host.cli import main\n"
+        f"main(['iv', '--cycles', '1', '--out', {str(tmp_path / 'x.h5')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "rram: this command needs the package h5py, which is not installed\n"
+
+
 def test_the_base_install_programs_an_array_without_torch(targets: Path):
     script = (
         "import sys; sys.modules['torch'] = None\n"
