@@ -23,16 +23,16 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge import readout
 from firmware_bridge.chips import ads8324, cd4051b
+from firmware_bridge.limits import codes_for
+from firmware_bridge.readout import CELL_RANGE
 from rram_host.array import line_fit
 from rram_host.array.calibration import Calibration
 from rram_host.array.compensation import LineResistances
 from rram_host.array.line_fit import CONDUCTING
 from rram_host.array.pulses import ArrayProgram
-from rram_host.board import readout
 from rram_host.board.core import BoardCore
-from rram_host.board.limits import codes_for
-from rram_host.board.readout import CELL_RANGE
 from rram_host.board.sequencer import MAX_RESULTS
 from rram_host.errors import BoardFault, InputError
 

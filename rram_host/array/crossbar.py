@@ -7,6 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge import readout
+from firmware_bridge.limits import array_of
+from firmware_bridge.readout import CELL_RANGE
 from rram_host.array import masks
 from rram_host.array.calibration import Calibration
 from rram_host.array.compensation import Compensation
@@ -27,10 +30,7 @@ from rram_host.array.pulses import ArrayProgram
 from rram_host.array.reports import FormReport, ProgramReport
 from rram_host.array.sweep import check_steps, effective_conductances
 from rram_host.array.write_verify import Job, check_targets
-from rram_host.board import readout
 from rram_host.board.core import BoardCore
-from rram_host.board.limits import array_of
-from rram_host.board.readout import CELL_RANGE
 from rram_host.board.sequencer import MAX_RESULTS
 from rram_host.errors import InputError
 

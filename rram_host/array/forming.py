@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import PULSE_MAX_S, BoardSpec
+from firmware_bridge.readout import PRISTINE_SIEMENS
 from rram_host.array.pulses import check_amplitude, set_source
 from rram_host.array.reports import FormReport, carried_s, pulse_energy_j
-from rram_host.board.readout import PRISTINE_SIEMENS
 from rram_host.errors import InputError
 
 Array = npt.NDArray[np.float64]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge import readout
 from firmware_bridge.board_spec import BoardSpec
 from rram_host.array.calibration import Calibration
 from rram_host.array.compensation import Compensation
 from rram_host.array.pulses import ArrayProgram
-from rram_host.board import readout
 from rram_host.board.core import BoardCore
 from rram_host.board.sequencer import MAX_RESULTS
 

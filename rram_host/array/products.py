@@ -8,14 +8,14 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge import kernels, readout
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508
+from firmware_bridge.limits import array_of
+from firmware_bridge.lines import LineGroup
 from rram_host.array.compensation import Expected, Factors
 from rram_host.array.pulses import ArrayProgram
-from rram_host.board import kernels, readout
 from rram_host.board.core import BoardCore
-from rram_host.board.limits import array_of
-from rram_host.board.lines import LineGroup
 from rram_host.board.sequencer import MAX_RESULTS, MAX_TABLE_CODES, Compiled
 from rram_host.errors import InputError
 

@@ -26,10 +26,9 @@ import numpy.typing as npt
 
 from firmware_bridge.board_spec import TE_ON_BL, BoardSpec
 from firmware_bridge.chips import dac80508
+from firmware_bridge.limits import codes_for
+from firmware_bridge.lines import LineProgram
 from firmware_bridge.microcode import CLOCK_HZ, Op
-from rram_host.board import readout
-from rram_host.board.limits import codes_for
-from rram_host.board.lines import LineProgram
 from rram_host.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -274,23 +273,9 @@ class ArrayProgram:
         wl_v: float | None = None,
     ) -> None:
         """The instructions of reads whose n rows of codes lie in the table from `start` on."""
-        spec, asm = self._spec, self.asm
-        wl = np.zeros(spec.rows, dtype=np.uint16)
-        gate_v = spec.wl_read_v if wl_v is None else wl_v
-        wl[rows] = codes_for(np.array(gate_v), spec.wl_limit_v, 5.0, "WL")
-        rest = codes_for(np.full(spec.cols, spec.tia_bias_v), spec.bl_limit_v, 1.25, "BL")
-        asm.switch_sl(spec.sl_tia, rows)
-        asm.bl_range(dac80508.GAIN_0_TO_1V25)
-        asm.bl.immediate(asm, rest)
-        asm.wl.immediate(asm, wl)
-        asm.latch()
-        asm.settle()
-        asm.close_sl(tia_range)
+        asm = self.asm
+        asm.open_for_reads(rows, tia_range, wl_v)
         with asm.loop(average):
             asm.add(Op.PTR, value=start)
-            with asm.loop(n, stride=spec.cols):
-                asm.bl.from_table(asm, 0)
-                asm.latch()
-                asm.wait(spec.settling_s(tia_range))
-                asm.convert(readout.selects_for(spec, rows))
+            asm.read_vectors(n, rows, tia_range)
         asm.idle()

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.lines import LineProgram
 from firmware_bridge.microcode import CLOCK_HZ, Op
-from rram_host.board.lines import LineProgram
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

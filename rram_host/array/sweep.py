@@ -12,9 +12,12 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge import readout
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508
+from firmware_bridge.limits import array_of, codes_for
 from firmware_bridge.microcode import CLOCK_HZ, Op
+from firmware_bridge.readout import CELL_RANGE
 from rram_host.array.compensation import reset_bl_volts
 from rram_host.array.pulses import (
     ArrayProgram,
@@ -26,10 +29,7 @@ from rram_host.array.pulses import (
     set_source,
     set_train,
 )
-from rram_host.board import readout
 from rram_host.board.core import BoardCore
-from rram_host.board.limits import array_of, codes_for
-from rram_host.board.readout import CELL_RANGE
 from rram_host.board.sequencer import MAX_RESULTS, MAX_TABLE_CODES
 from rram_host.errors import InputError
 
@@ -157,25 +157,6 @@ def _add(program: ArrayProgram, spec: BoardSpec, row: int, train: PulseTrain, re
             asm.settle()
             asm.add(Op.PULSE, value=round(train.width_s * CLOCK_HZ))
         asm.idle()
-        _open_for_reads(program, spec, rows)
-        with asm.loop(len(reads), stride=spec.cols):
-            asm.bl.from_table(asm, lines)
-            asm.latch()
-            asm.wait(spec.settling_s(CELL_RANGE))
-            asm.convert(readout.selects_for(spec, rows))
+        asm.open_for_reads(rows, CELL_RANGE)
+        asm.read_vectors(len(reads), rows, CELL_RANGE, lines)
         asm.idle()
-
-
-def _open_for_reads(program: ArrayProgram, spec: BoardSpec, rows: npt.NDArray[np.int64]) -> None:
-    """One row at its amplifier with its gate open, bit lines at rest."""
-    asm = program.asm
-    gates = np.zeros(spec.rows, dtype=np.uint16)
-    gates[rows] = codes_for(np.array(spec.wl_read_v), spec.wl_limit_v, 5.0, "WL")
-    rest = codes_for(np.full(spec.cols, spec.tia_bias_v), spec.bl_limit_v, 1.25, "BL")
-    asm.switch_sl(spec.sl_tia, rows)
-    asm.bl_range(dac80508.GAIN_0_TO_1V25)
-    asm.bl.immediate(asm, rest)
-    asm.wl.immediate(asm, gates)
-    asm.latch()
-    asm.settle()
-    asm.close_sl(CELL_RANGE)

@@ -7,10 +7,11 @@ import contextlib
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge import limits, readout
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import ads8324
-from rram_host.board import limits, readout, self_test
-from rram_host.board.lines import LineProgram
+from firmware_bridge.lines import LineProgram
+from rram_host.board import self_test
 from rram_host.board.sequencer import Compiled, Progress, SequencerDriver
 from rram_host.board.waiting import wait_cycles, wait_program
 from rram_host.errors import BoardFault, RramError

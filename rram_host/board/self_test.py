@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508, opa4322
-from rram_host.board.lines import LineProgram
+from firmware_bridge.lines import LineProgram
 from rram_host.board.sequencer import SequencerDriver
 
 

@@ -7,8 +7,8 @@ A wait is a program: the rails are made safe, then the sequencer counts cycles. 
 from __future__ import annotations
 
 from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.lines import LineProgram
 from firmware_bridge.microcode import CLOCK_HZ, CYCLES_STEP, Assembler, Op, total_cycles
-from rram_host.board.lines import LineProgram
 from rram_host.board.sequencer import SequencerDriver
 from rram_host.errors import InputError
 

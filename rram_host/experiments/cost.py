@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.microcode import Op
+from firmware_bridge.readout import CELL_RANGE
 from rram_host.array.compensation import Compensation
 from rram_host.array.crossbar import Crossbar
 from rram_host.array.policies import CoarseFine
@@ -27,7 +28,6 @@ from rram_host.board.cost import (
     pulse_bound,
     vector_bound,
 )
-from rram_host.board.readout import CELL_RANGE
 from rram_host.errors import InputError
 
 Array = npt.NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rram_host.board.readout import PRISTINE_SIEMENS
+from firmware_bridge.readout import PRISTINE_SIEMENS
 from rram_host.passport.document import Contents
 
 # Relaxation and drift move a cell by a few microsiemens; another chip's cells are anywhere.

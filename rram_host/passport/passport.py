@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.readout import PRISTINE_SIEMENS
 from rram_host.array.reports import FormReport, ProgramReport
-from rram_host.board.readout import PRISTINE_SIEMENS
 from rram_host.errors import InputError
 from rram_host.passport.agreement import disagreements
 from rram_host.passport.document import (

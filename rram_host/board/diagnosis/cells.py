@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
+from firmware_bridge.readout import PRISTINE_SIEMENS
 from rram_host.board.diagnosis.findings import Log, listed
 from rram_host.board.diagnosis.probe import COARSE, Array, Mask, Probe, Setting
-from rram_host.board.readout import PRISTINE_SIEMENS
 from rram_host.units import microsiemens
 
 _MOVE_SIEMENS = 10e-6  # a SET after a RESET moves a good cell by 50 uS and more

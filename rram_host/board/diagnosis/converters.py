@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from firmware_bridge.chips import ads8324, dac80508, opa4322
+from firmware_bridge.lines import LineProgram
 from rram_host.board.diagnosis.findings import Log, listed
 from rram_host.board.diagnosis.probe import AT_RAIL, COARSE, FINE, Array, Mask, Probe, Setting
-from rram_host.board.lines import LineProgram
 from rram_host.board.self_test import dac_faults
 
 # Of the clamps, OPA4322's headroom (10 mV of 0.9 V, which a light load need not use up) is 1.1 %:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge import readout
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import ads8324, dac80508, opa4322, sn74hc595
+from firmware_bridge.limits import codes_for
+from firmware_bridge.lines import OE, LineProgram
 from firmware_bridge.microcode import Op
-from rram_host.board import readout
-from rram_host.board.limits import codes_for
-from rram_host.board.lines import OE, LineProgram
 from rram_host.board.sequencer import SequencerDriver
 
 Array = npt.NDArray[np.float64]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.limits import array_of
 from rram_host.board.diagnosis import cells, converters, dark_rows, switches
 from rram_host.board.diagnosis.bit_lines import check_bit_lines, measure_columns
 from rram_host.board.diagnosis.bl_references import clamped, find_far_chip
@@ -17,7 +18,6 @@ from rram_host.board.diagnosis.gate_references import check_gate_references
 from rram_host.board.diagnosis.probe import COARSE, Array, Mask, Probe, Setting
 from rram_host.board.diagnosis.switches import LIT_SIEMENS
 from rram_host.board.diagnosis.word_lines import check_word_lines
-from rram_host.board.limits import array_of
 from rram_host.board.sequencer import SequencerDriver
 from rram_host.errors import InputError
 

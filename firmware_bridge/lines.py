@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508, sn74hc595
+from firmware_bridge.errors import InputError
+from firmware_bridge.limits import codes_for
 from firmware_bridge.microcode import CLOCK_HZ, Assembler, Op
-from rram_host.errors import InputError
+from firmware_bridge.readout import selects_for
 
 OE = 1 << 3
 
@@ -140,6 +142,50 @@ class LineProgram(Assembler):
         tia_settling_s(range)`: reads write and latch their bit lines and wait in between.
         """
         self.add(Op.LINES, value=OE | tia_range << 1 | 1)
+
+    def open_for_reads(
+        self, rows: npt.NDArray[np.int64], tia_range: int, wl_v: float | None = None
+    ) -> None:
+        """Rows at their amplifiers with open gates, bit lines at rest, switches closed.
+
+        Args:
+            rows: whose gates open; the others float.
+            tia_range: 0..3.
+            wl_v: their gate voltage; default the spec's `wl_read_v`.
+
+        Raises:
+            InputError: the gate voltage is outside its limit.
+        """
+        spec = self._spec
+        gates = np.zeros(spec.rows, dtype=np.uint16)
+        gate_v = spec.wl_read_v if wl_v is None else wl_v
+        gates[rows] = codes_for(np.array(gate_v), spec.wl_limit_v, 5.0, "WL")
+        rest = codes_for(np.full(spec.cols, spec.tia_bias_v), spec.bl_limit_v, 1.25, "BL")
+        self.switch_sl(spec.sl_tia, rows)
+        self.bl_range(dac80508.GAIN_0_TO_1V25)
+        self.bl.immediate(self, rest)
+        self.wl.immediate(self, gates)
+        self.latch()
+        self.settle()
+        self.close_sl(tia_range)
+
+    def read_vectors(
+        self, n: int, rows: npt.NDArray[np.int64], tia_range: int, first: int = 0
+    ) -> None:
+        """Convert `rows` for n vectors of bit-line codes.
+
+        Args:
+            n: vectors, of `cols` codes each in the order of `bl.order`.
+            rows: whose currents are converted.
+            tia_range: 0..3, as `open_for_reads` has set it.
+            first: table element of the first code, beyond the pointer.
+        """
+        spec = self._spec
+        with self.loop(n, stride=spec.cols):
+            self.bl.from_table(self, first)
+            self.latch()
+            self.wait(spec.settling_s(tia_range))
+            self.convert(selects_for(spec, rows))
 
     def convert(self, selects: Sequence[int]) -> None:
         """Convert every ADC multiplexer input in `selects`."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508
-from rram_host.errors import InputError
+from firmware_bridge.errors import InputError
 
 LIMIT_SCALE_V = 5.0
 

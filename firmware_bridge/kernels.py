@@ -34,8 +34,7 @@ def encode(
     Returns:
         How many voltages are beyond the limit, or no numbers.
     """
-    compiled = _compiled()
-    encoded = compiled[0] if compiled else encode_plainly
+    encoded = _compiled_encode() or encode_plainly
     return int(encoded(volts, limit_v, slope, bias, order, codes))
 
 
@@ -55,8 +54,7 @@ def decode(
     Returns:
         How many codes reach `end`, up or down.
     """
-    compiled = _compiled()
-    decoded = compiled[1] if compiled else decode_plainly
+    decoded = _compiled_decode() or decode_plainly
     return int(decoded(words, zeros, place, per_code, end, amperes))
 
 
@@ -86,7 +84,7 @@ def signed(words: Codes) -> npt.NDArray[np.int16]:
 
 
 @cache
-def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+def _compiled_encode() -> Callable[..., Any] | None:
     try:
         from numba import njit
     except ImportError:
@@ -118,6 +116,16 @@ def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]] | None:
                     codes[i, k] = row[order[k]]
         return beyond
 
+    return encoded
+
+
+@cache
+def _compiled_decode() -> Callable[..., Any] | None:
+    try:
+        from numba import njit
+    except ImportError:
+        return None
+
     @njit(cache=True, error_model="numpy")
     def decoded(
         words: Codes, zeros: int, place: Order, per_code: Array, end: int, amperes: Array
@@ -148,4 +156,4 @@ def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]] | None:
                     ends += 1 if (code >= end) | (code <= -end) else 0
         return ends
 
-    return encoded, decoded
+    return decoded

@@ -8,9 +8,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge import kernels
 from firmware_bridge.board_spec import BoardSpec
-from rram_host.board import kernels
-from rram_host.errors import InputError
+from firmware_bridge.errors import InputError
 
 # A cell that reads less has never been formed: a deep RESET leaves 1 uS, an oxide conducts 10 nS,
 # and a reading scatters by 20 nS.
