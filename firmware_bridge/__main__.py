@@ -1,8 +1,9 @@
-"""The bridge as a command: `python -m firmware_bridge --board URL --pty PATH --tcp HOST:PORT`."""
+"""The bridge as a command: `rram-bridge`, or `python -m firmware_bridge`."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import threading
@@ -11,12 +12,34 @@ from contextlib import ExitStack
 from importlib.metadata import entry_points
 from typing import Protocol
 
+from firmware_bridge import board_spec, registers
 from firmware_bridge.agent import Agent
-from firmware_bridge.errors import InputError, RramError
-from firmware_bridge.server import PtyServer, TcpServer
+from firmware_bridge.auth import load_key, make_key
+from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.contract import contract_hash
+from firmware_bridge.doors import Doors
+from firmware_bridge.errors import ContractError, InputError, RramError
+from firmware_bridge.recording import Recorder
 from firmware_bridge.windows import Window, open_mmio
 
 BOARDS_GROUP = "rram.boards"
+_EXAMPLES = """\
+examples:
+  an emulated board, for a host on this machine by any of three ways:
+    rram-bridge --board 'sim://?seed=7' --tcp 127.0.0.1:5025 --hislip 4880 --pty ./rram0
+  on the ZC706, over its serial port (without PYNQ: ?via=devmem):
+    rram-bridge --board 'mmio://0x43C00000?via=devmem' --serial /dev/ttyPS1:921600
+  for other machines, which must hold the key (read README.md on what that protects from):
+    rram-bridge --make-key bridge.key
+    rram-bridge --board mmio://0x43C00000 --tcp 0.0.0.0:5025 --key-file bridge.key
+"""
+_LISTENERS = (
+    ("--tcp", "HOST:PORT", "listen on a port, e.g. 127.0.0.1:5025"),
+    ("--hislip", "[HOST:]PORT", "the same for VISA's HiSLIP, e.g. 4880"),
+    ("--pty", "PATH", "make a pseudo-terminal and a link to it at PATH"),
+    ("--serial", "DEVICE[:BAUD]", "serve a serial port; 921600 baud if nothing is said"),
+)
+_log = logging.getLogger("firmware_bridge")
 
 
 class Board(Window, Protocol):
@@ -45,64 +68,117 @@ def open_board(url: str) -> Board:
     return openers[scheme]()(url)
 
 
+def check_board(window: Window, url: str, spec: BoardSpec) -> None:
+    """Refuse a window without our board behind it, or with another one than the board file's.
+
+    Raises:
+        ContractError: identity, contract or geometry is another.
+    """
+    ident, contract, _, geometry = window.read(registers.offset("IDENT"), 4).tolist()
+    if ident != registers.IDENTITY:
+        raise ContractError(
+            f"--board {url}: identity word is {ident:#010x}, not {registers.IDENTITY:#010x}: no "
+            "RRAM board there, or its bitstream is not loaded"
+        )
+    if contract != contract_hash():
+        raise ContractError(
+            f"--board {url}: the board speaks contract {contract:#010x}, this bridge "
+            f"{contract_hash():#010x}: gateware and bridge are of different versions"
+        )
+    if geometry != spec.rows << 16 | spec.cols:
+        raise ContractError(
+            f"--board {url}: the board has {geometry >> 16} x {geometry & 0xFFFF} cells, --spec "
+            f"{spec.name} says {spec.rows} x {spec.cols}"
+        )
+
+
+# ---- command line ---------------------------------------------------------------------------
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m firmware_bridge",
-        description="Serve the register window of a board on a pseudo-terminal or a local port.",
-        epilog="example: python -m firmware_bridge --board 'sim://?seed=7' --pty ./rram0",
+        prog="rram-bridge",
+        description="Serve the register window of a board, in frames and in text (SCPI), on any "
+        "number of ports, lines and terminals at once. One client writes at a time; all may read.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--board",
-        required=True,
         metavar="URL",
         help="mmio://0x43C00000[?via=devmem] on a board, sim://?seed=7 for an emulated one",
     )
+    for option, metavar, text in _LISTENERS:
+        parser.add_argument(option, metavar=metavar, action="append", default=[], help=text)
     parser.add_argument(
-        "--pty", metavar="PATH", help="make a pseudo-terminal and a link to it at PATH"
+        "--key-file", metavar="FILE", help="clients must prove to hold this key (host: key=FILE)"
+    )
+    parser.add_argument("--make-key", metavar="FILE", help="write a fresh key, and do no more")
+    parser.add_argument(
+        "--record", metavar="FILE", help="write every register access to a new file, as JSONL"
     )
     parser.add_argument(
-        "--tcp", metavar="HOST:PORT", help="listen on a loopback address, e.g. 127.0.0.1:5025"
+        "--spec", metavar="NAME", default="zc706", help="board file: a name in boards/, or a path"
     )
+    talk = parser.add_mutually_exclusive_group()
+    talk.add_argument("--verbose", action="store_true", help="say on stderr who comes and goes")
+    talk.add_argument("--quiet", action="store_true", help="say nothing but errors")
     return parser
 
 
-def _host_port(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal():
-        raise InputError(f"--tcp {text}: expected HOST:PORT, e.g. 127.0.0.1:5025")
-    return host.strip("[]"), int(port)
-
-
-def serve(board: str, pty: str | None, tcp: str | None, stop: threading.Event) -> None:
-    """Open a board and serve it until `stop` is set; then close it.
+def serve(options: argparse.Namespace, stop: threading.Event) -> None:
+    """Open a board and serve it until `stop` is set; then make it safe and close it.
 
     Raises:
-        InputError: nothing to serve on, or one of the arguments is wrong.
-        RramError: the board cannot be opened.
+        InputError: one of the arguments is wrong, or what is to be listened on is taken.
+        RramError: the board cannot be opened, or is another.
     """
-    if pty is None and tcp is None:
-        raise InputError("nothing to serve on: give --pty PATH, --tcp HOST:PORT, or both")
+    if not options.board:
+        raise InputError("no board: give --board URL, e.g. --board 'sim://?seed=7'")
+    key = load_key(options.key_file) if options.key_file else None
+    doors = Doors(options.pty, options.serial, options.tcp, options.hislip, key)
+    doors.check()
+    spec = board_spec.load(options.spec)
     with ExitStack() as stack:
-        window = open_board(board)
-        stack.callback(window.close)
-        agent = Agent(window)
-        if pty is not None:
-            server = stack.enter_context(PtyServer(agent, pty))
-            print(f"ready: serial://{pty} ({server.path})", flush=True)
-        if tcp is not None:
-            listener = stack.enter_context(TcpServer(agent, *_host_port(tcp)))
-            print(f"ready: socket://{listener.host}:{listener.port}", flush=True)
+        board = open_board(options.board)
+        stack.callback(board.close)
+        check_board(board, options.board, spec)
+        window: Window = board
+        if options.record:
+            window = recorder = Recorder(board, options.record, options.board, spec.name)
+            stack.pop_all()
+            stack.callback(recorder.close)  # and with it the board
+        agent = Agent(window, spec=spec)
+        stack.callback(agent.make_safe, "the bridge ends")
+        urls = stack.enter_context(doors.opened(agent))
+        for place in doors.beyond_loopback:
+            _log.warning(
+                "%s is reachable from other machines: clients must hold the key, but what they "
+                "send is neither encrypted nor signed; on a network you do not trust, use ssh",
+                place,
+            )
+        for url in urls:
+            print(f"ready: {url}", flush=True)
         stop.wait()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bridge until Ctrl-C or SIGTERM; returns the exit code."""
     options = _parser().parse_args(argv)
+    level = logging.INFO if options.verbose else logging.WARNING
+    logging.basicConfig(
+        level=logging.ERROR if options.quiet else level,
+        format="%(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        serve(options.board, options.pty, options.tcp, stop)
+        if options.make_key:
+            make_key(options.make_key)
+        else:
+            serve(options, stop)
     except RramError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,8 +6,9 @@ is `board_spec`'s business. A refusal names the key, the value and the reason.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 from firmware_bridge.errors import InputError
 
 BOARDS = Path(__file__).parent / "boards"
+GENERATED = Path(__file__).parent / "generated"
 SOURCES = ("datasheet", "paper", "assumed")
 _ASPECTS = ("value", "unit", "source", "note")
-_PHYSICAL = ("V", "s", "S", "S/V", "ohm", "F")
+_PHYSICAL = ("V", "s", "S", "S/V", "ohm", "F", "J")
 
 
 @dataclass(frozen=True)
@@ -105,28 +107,58 @@ class Key:
 def read(name_or_path: str | Path) -> Mapping[str, Any]:
     """Parse a board file.
 
+    Python 3.10, on the board, has no parser of TOML: there a name stands for the same file as JSON
+    in generated/, and other files have to be JSON (`as_json`).
+
     Args:
-        name_or_path: name of a file in boards/, or a path that ends in .toml.
+        name_or_path: name of a file in boards/, or a path that ends in .toml or .json.
 
     Raises:
-        InputError: no such file, or not TOML.
+        InputError: no such file, not TOML or JSON, or TOML where nothing reads it.
     """
-    try:
-        import tomllib
-    except ImportError as error:  # Python 3.10, on the board: it never needs a BoardSpec
-        raise InputError("reading a board file needs Python 3.11 (tomllib)") from error
     path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = BOARDS / f"{name_or_path}.toml"
+    if path.suffix not in (".toml", ".json"):
+        path = BOARDS / f"{path}.toml" if _toml_parser() else GENERATED / f"{path}.json"
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path)
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in BOARDS.glob("*.toml")))
         raise InputError(f"no board file {path}; known boards: {known}") from None
     except OSError as error:
         raise InputError(f"board file {path} cannot be read: {error.strerror}") from None
     except ValueError as error:  # of TOML, of UTF-8, or of a path that no file system takes
-        raise InputError(f"{str(path)!r} is not a TOML file: {error}") from None
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise InputError(f"{str(path)!r} is not a {kind} file: {error}") from None
+
+
+def _toml_parser() -> Callable[[str], Mapping[str, Any]] | None:
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        return None
+    return tomllib.loads
+
+
+def _parsed(path: Path) -> Mapping[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".toml":
+        parse = _toml_parser()
+        if parse is None:
+            raise InputError(f"board file {path}: TOML needs Python 3.11; convert the file to JSON")
+        return parse(text)
+    parsed = json.loads(text)
+    if not isinstance(parsed, dict):
+        raise ValueError("it holds no object")
+    return parsed
+
+
+def as_json(name_or_path: str | Path) -> str:
+    """A board file as JSON, for Python 3.10.
+
+    Raises:
+        InputError: as `read`.
+    """
+    return json.dumps(read(name_or_path), indent=1, ensure_ascii=False) + "\n"
 
 
 def entries(board: str, raw: Mapping[str, Any], keys: Iterable[Key]) -> dict[str, Provenance]:

@@ -11,6 +11,9 @@ from firmware_bridge.chips import dac80508
 
 MAX_DAC_CHIPS = registers.N_LIMITS // dac80508.N_CHANNELS
 MAX_SELECTS = 32  # five bits of a conversion
+WATCHDOG_MAX_S = ((1 << 32) - 1) * 10e-9  # 32 bits of 10 ns
+PULSE_MAX_S = ((1 << 28) - 1) * 10e-9  # 28 bits of 10 ns
+PULSES_MAX = (1 << 32) - 1
 DAC_TOP_V = 5.0  # full scale, and the scale of the limit registers
 TE_ON_BL, TE_ON_SL = "te_on_bl", "te_on_sl"
 
@@ -80,6 +83,12 @@ KEYS: dict[str, Key] = {
     "bl_limit_v": Key("limits.bl", "V", most=DAC_TOP_V),
     "wl_limit_v": Key("limits.wl", "V", most=DAC_TOP_V),
     "half_select_limit_v": Key("limits.half_select", "V"),
+    "watchdog_s": Key("limits.watchdog", "s", most=WATCHDOG_MAX_S),
+    "pulse_limit_s": Key("limits.pulse", "s", most=PULSE_MAX_S),
+    "pulses_limit": Key("limits.pulses", "1", int, least=1, most=PULSES_MAX),
+    "cell_pulses_limit": Key("limits.cell_pulses", "1", int, least=1),
+    "cell_energy_limit_j": Key("limits.cell_energy", "J"),
+    "program_limit_s": Key("limits.program", "s"),
 }
 _UNIT_OF_SUFFIX = {"_siemens_per_v": "S/V", "_siemens": "S", "_v": "V", "_s": "s"}
 

@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 READ_TOP_V = 1.25 * (1 - 1 / dac80508.FULL_SCALE)  # last code of the range that reads use
-PULSE_MAX_S = ((1 << 28) - 1) * 10e-9  # 28 bits of 10 ns
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,12 @@ class BoardSpec:
     bl_limit_v: float
     wl_limit_v: float
     half_select_limit_v: float
+    watchdog_s: float
+    pulse_limit_s: float
+    pulses_limit: int
+    cell_pulses_limit: int
+    cell_energy_limit_j: float
+    program_limit_s: float
     pulses: PulseDefaults
     parts: Parts
     provenance: tuple[Provenance, ...] = dataclasses.field(default=(), compare=False, repr=False)
@@ -254,8 +259,9 @@ class BoardSpec:
         shortest = self.mux_switch_s
         for field in ("form_width_s", "set_width_s", "reset_width_s"):
             width = getattr(p, field)
-            reason = f"outside {shortest:g} s (CD4051B turning on) to {PULSE_MAX_S:.3g} s (28 bits)"
-            yield field, not shortest <= width <= PULSE_MAX_S, reason
+            longest = self.pulse_limit_s
+            reason = f"outside {shortest:g} s (CD4051B turning on) to {longest:g} s (limits.pulse)"
+            yield field, not shortest <= width <= longest, reason
 
     def with_adcs(self, count: int) -> BoardSpec:
         """The same board with `count` converters: row r on ADC r % count, input r // count.

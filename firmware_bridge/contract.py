@@ -1,6 +1,7 @@
 """The contract as a whole: its hash, and the files that follow from it.
 
-`python -m firmware_bridge.contract` writes generated/ again; a test refuses a drift.
+`python -m firmware_bridge.contract` writes generated/ and overlay/rram.hwh again; a test refuses a
+drift.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from firmware_bridge import microcode, registers
+from firmware_bridge import board_file, microcode, registers
+from firmware_bridge.overlay import handoff
 
 GENERATED = Path(__file__).parent / "generated"
 
@@ -74,9 +76,18 @@ def markdown() -> str:
     return "\n".join([*lines, ""])
 
 
+def _boards() -> list[Path]:
+    return sorted(board_file.BOARDS.glob("*.toml"))
+
+
 def outputs() -> dict[Path, str]:
     """Every generated file with the text that it must hold."""
-    return {GENERATED / "rram_registers.h": c_header(), GENERATED / "registers.md": markdown()}
+    return {
+        GENERATED / "rram_registers.h": c_header(),
+        GENERATED / "registers.md": markdown(),
+        handoff.PATH: handoff.document(),
+        **{GENERATED / f"{path.stem}.json": board_file.as_json(path) for path in _boards()},
+    }
 
 
 if __name__ == "__main__":

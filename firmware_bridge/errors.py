@@ -11,3 +11,11 @@ class InputError(RramError, ValueError):
 
 class ContractError(RramError):
     """The two sides of the register window do not speak the same contract."""
+
+
+class ReadOnlyError(RramError):
+    """Another client of the bridge writes, or has written since; the message names it."""
+
+
+class ClosingError(RramError):
+    """The bridge is being shut down, or the link of this client has ended."""

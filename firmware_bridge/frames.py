@@ -8,28 +8,39 @@ starts again at the next one. All numbers are little-endian.
 offset  bytes  header field
 ======  =====  ===========================================================
 0       1      protocol version, `PROTOCOL`
-1       1      kind: 1 read, 2 write, 3 reply, 4 error reply
-2       2      reserved, zero
+1       1      kind: 1 read, 2 write, 3 reply, 4 error reply, 5 proof of a key
+2       2      flags: bit 8 bulk, bit 9 chained, the others zero
 4       4      session: random number drawn by the host
-8       4      sequence: 0 opens the session, then one more each request
+8       4      sequence: 0 opens the session, then from what the bridge drew, one more each request
 12      4      byte address in the register window
 16      4      count of 32-bit words
 ======  =====  ===========================================================
 
 The payload is `count` words in a write and in the reply to a read, a code word and UTF-8 text in an
-error reply, and empty otherwise. A reply echoes session, sequence, address and count.
+error reply, 8 words in a proof (firmware_bridge.auth), one word in the reply to the hello, which is
+the sequence of the session's first request, and empty otherwise. A reply echoes session, sequence,
+address and count.
+
+Bulk, on links that lose nothing by themselves (TCP, HiSLIP): the payload of a write, or of the
+reply to a read that asks for it, follows the closing border as it is, with a CRC-32 of its own.
+Stuffing would cost more there than all the rest. What is begun is waited for; who hears nothing for
+a while gives it up (`FrameDecoder.give_up`).
+
+Chained requests are sent before those in front of them are answered. Each is done only if the one
+before it was: a START never follows an upload that was refused.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge.cobs import BLOCK, cobs_decode, cobs_encode
 from firmware_bridge.errors import InputError
 
 PROTOCOL = 1
@@ -39,9 +50,9 @@ MAX_TEXT_BYTES = 1024
 
 _HEADER = struct.Struct("<BBHIIII")
 _CRC_BYTES = 4
-_BLOCK = 254  # longest run without zero that one COBS code byte covers
+_BULK, _CHAINED = 1 << 8, 1 << 9
 _MAX_RAW = _HEADER.size + 4 * MAX_WORDS + _CRC_BYTES
-MAX_ENCODED = _MAX_RAW + _MAX_RAW // _BLOCK + 1
+MAX_ENCODED = _MAX_RAW + _MAX_RAW // BLOCK + 1
 _UINT32 = 1 << 32
 
 Words = npt.NDArray[np.uint32]
@@ -54,9 +65,11 @@ class Kind(IntEnum):
     WRITE = 2
     REPLY = 3
     ERROR = 4
+    AUTH = 5  # proves that the host holds the bridge's key; sequence 0, count 8
 
 
 REQUESTS = frozenset({Kind.READ, Kind.WRITE})
+_KINDS = frozenset(int(kind) for kind in Kind)
 
 
 class ErrorCode(IntEnum):
@@ -67,56 +80,9 @@ class ErrorCode(IntEnum):
     VERSION = 3  # the two sides speak different protocols
     SESSION = 4  # not a session that this agent knows
     ORDER = 5  # not the next request of its session; send the missing one first
-
-
-# ---- COBS -----------------------------------------------------------------------------------
-
-
-def cobs_encode(data: bytes) -> bytes:
-    """Consistent Overhead Byte Stuffing: the same bytes without a zero, about 0.4 % longer.
-
-    Zeros become the distance to the next zero; in runs of 254 bytes or more a distance byte is
-    inserted every 254.
-
-    >>> cobs_encode(bytes([7, 0, 0, 8])).hex(" ")
-    '02 07 01 02 08'
-    """
-    if len(data) < _BLOCK:  # single registers: no run is long, and arrays cost more than they save
-        return b"".join(bytes((len(run) + 1,)) + run for run in data.split(b"\0"))
-    raw = np.frombuffer(data, dtype=np.uint8)
-    starts = np.concatenate(([0], np.flatnonzero(raw == 0) + 1))
-    lengths = np.diff(np.append(starts, raw.size + 1)) - 1
-    runs = np.flatnonzero(lengths >= _BLOCK)
-    breaks = [np.arange(starts[i] + _BLOCK, starts[i] + lengths[i] + 1, _BLOCK) for i in runs]
-    inserts = np.concatenate(breaks) if breaks else np.empty(0, dtype=np.intp)
-    inserts = inserts[inserts < raw.size]  # a full block at the very end is the last
-    stuffed = np.insert(raw, inserts, 0)
-    out = np.concatenate((np.zeros(1, dtype=np.uint8), stuffed))
-    marks = np.flatnonzero(out == 0)
-    out[marks] = np.diff(np.append(marks, out.size))
-    return out.tobytes()
-
-
-def cobs_decode(data: bytes) -> bytes:
-    """Inverse of `cobs_encode`.
-
-    Raises:
-        InputError: `data` is empty, holds a zero, or ends inside a block.
-    """
-    marks, position, size = [], 0, len(data)
-    while position < size:
-        marks.append(position)
-        step = data[position]
-        if not step:
-            break
-        position += step
-    if position != size or not size or 0 in data:
-        raise InputError(f"{size} bytes are not COBS: a zero inside, or the last block is cut")
-    raw = np.frombuffer(data, dtype=np.uint8).copy()
-    at = np.array(marks)
-    after_full_block = np.append(True, raw[at[:-1]] == _BLOCK + 1)
-    raw[at] = 0
-    return np.delete(raw, at[after_full_block]).tobytes()
+    AUTH = 6  # the bridge demands its key; the text holds what to prove it with
+    READONLY = 7  # another client writes, or has written since; the text names it
+    SKIPPED = 8  # chained to a request that was not done
 
 
 # ---- frames ---------------------------------------------------------------------------------
@@ -138,12 +104,15 @@ class Frame:
     count: int
     payload: bytes = b""
     version: int = PROTOCOL
+    bulk: bool = False
+    chained: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what does not fit the wire."""
-        for name in ("session", "sequence", "address", "count"):
-            if not 0 <= getattr(self, name) < _UINT32:
-                raise InputError(f"frame: {name} {getattr(self, name)} is not a 32-bit number")
+        if not 0 <= self.session | self.sequence | self.address | self.count < _UINT32:
+            for name in ("session", "sequence", "address", "count"):
+                if not 0 <= getattr(self, name) < _UINT32:
+                    raise InputError(f"frame: {name} {getattr(self, name)} is not a 32-bit number")
         if len(self.payload) % 4 or len(self.payload) > 4 * MAX_WORDS:
             raise InputError(
                 f"frame: payload of {len(self.payload)} bytes; the limit is {MAX_WORDS} whole "
@@ -177,7 +146,16 @@ class Frame:
         return self._answer(Kind.ERROR, struct.pack("<I", code) + raw)
 
     def _answer(self, kind: Kind, payload: bytes) -> Frame:
-        return Frame(kind, self.session, self.sequence, self.address, self.count, payload)
+        bulk = self.bulk and self.kind is Kind.READ and kind is Kind.REPLY
+        return Frame(
+            kind, self.session, self.sequence, self.address, self.count, payload, bulk=bulk
+        )
+
+    @property
+    def outside_bytes(self) -> int:
+        """Bytes that follow the closing border: a payload in bulk, with its checksum."""
+        outside = self.bulk and self.kind in (Kind.WRITE, Kind.REPLY) and self.count > 0
+        return 4 * self.count + _CRC_BYTES if outside else 0
 
     def reason(self) -> tuple[int, str]:
         """Code and text of an error reply.
@@ -198,6 +176,7 @@ class Frame:
         if self.kind is Kind.ERROR:
             return len(self.payload) >= 4
         expected = 4 * request.count if request.kind is Kind.READ else 0
+        expected = 4 if request.is_hello else expected
         return self.kind is Kind.REPLY and len(self.payload) == expected
 
 
@@ -206,21 +185,30 @@ def encode(frame: Frame) -> bytes:
     header = _HEADER.pack(
         frame.version,
         frame.kind,
-        0,
+        _BULK * frame.bulk | _CHAINED * frame.chained,
         frame.session,
         frame.sequence,
         frame.address,
         frame.count,
     )
-    body = header + frame.payload
-    return b"\0" + cobs_encode(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
+    inside = b"" if frame.outside_bytes else frame.payload
+    wire = b"\0" + cobs_encode(_checked(header + inside)) + b"\0"
+    return b"".join((wire, frame.payload, _crc(frame.payload))) if frame.outside_bytes else wire
+
+
+def _crc(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(_CRC_BYTES, "little")
+
+
+def _checked(body: bytes) -> bytes:
+    return body + _crc(body)
 
 
 def decode(encoded: bytes) -> Frame:
-    """The frame between two borders.
+    """The frame between two borders; of one in bulk, without its payload.
 
     Raises:
-        InputError: not COBS, too short, checksum wrong, or unknown kind.
+        InputError: not COBS, too short, checksum wrong, unknown kind or flag, or too much in bulk.
     """
     raw = cobs_decode(encoded)
     if len(raw) < _HEADER.size + _CRC_BYTES:
@@ -228,11 +216,15 @@ def decode(encoded: bytes) -> Frame:
     body, crc = raw[:-_CRC_BYTES], raw[-_CRC_BYTES:]
     if zlib.crc32(body) != int.from_bytes(crc, "little"):
         raise InputError(f"checksum of a frame of {len(raw)} bytes is wrong")
-    version, kind, _, session, sequence, address, count = _HEADER.unpack_from(body)
-    if kind not in {int(k) for k in Kind}:
+    version, kind, flags, session, sequence, address, count = _HEADER.unpack_from(body)
+    if kind not in _KINDS:
         raise InputError(f"no frame is of kind {kind}")
+    bulk, chained = bool(flags & _BULK), bool(flags & _CHAINED)
+    if flags & ~(_BULK | _CHAINED) or (bulk and count > MAX_WORDS):
+        raise InputError(f"no frame has flags {flags:#06x} with a count of {count}")
     payload = body[_HEADER.size :]
-    return Frame(Kind(kind), session, sequence, address, count, payload, version)
+    numbers = (session, sequence, address, count)
+    return Frame(Kind(kind), *numbers, payload, version, bulk, chained)
 
 
 class FrameDecoder:
@@ -241,25 +233,60 @@ class FrameDecoder:
     Holds at most one frame of the largest size, whatever arrives.
 
     Attributes:
-        dropped: pieces between borders that were no frame.
+        dropped: pieces between borders that were no frame, and payloads in bulk that were damaged.
+        wanting: bytes that are still to come of a payload in bulk.
     """
 
     def __init__(self) -> None:
         self._partial = bytearray()
         self._skipping = False
+        self._head: Frame | None = None
+        self.wanting = 0
         self.dropped = 0
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes as they come; return the frames that they complete, in order."""
         found: list[Frame] = []
-        first, *rest = data.split(b"\0")
-        self._extend(first)
-        for piece in rest:
-            frame = self._finish()
+        at = 0
+        while at < len(data):
+            step = self._collect if self.wanting else self._scan
+            at, frame = step(data, at)
             if frame is not None:
                 found.append(frame)
-            self._extend(piece)
         return found
+
+    def give_up(self) -> None:
+        """Forget what is unfinished: nothing more comes of it."""
+        self.dropped += bool(self._partial) or self._skipping or self.wanting > 0
+        self._partial.clear()
+        self._skipping, self.wanting, self._head = False, 0, None
+
+    def _scan(self, data: bytes, at: int) -> tuple[int, Frame | None]:
+        end = data.find(0, at)
+        self._extend(data[at : end if end >= 0 else len(data)])
+        if end < 0:
+            return len(data), None
+        frame = self._finish()
+        if frame is None or not frame.outside_bytes:
+            return end + 1, frame
+        self._head, self.wanting = frame, frame.outside_bytes
+        return end + 1, None
+
+    def _collect(self, data: bytes, at: int) -> tuple[int, Frame | None]:
+        piece = data[at : at + self.wanting]
+        self._partial += piece
+        self.wanting -= len(piece)
+        head = self._head
+        if self.wanting or head is None:
+            return at + len(piece), None
+        with memoryview(self._partial) as whole:  # a slice of a bytearray would be one copy more
+            payload, crc = bytes(whole[:-_CRC_BYTES]), bytes(whole[-_CRC_BYTES:])
+        self._partial.clear()
+        self._head = None
+        if _crc(payload) != crc or head.payload:
+            self.dropped += 1
+            return at + len(piece), None
+        return at + len(piece), replace(head, payload=payload)
 
     def _extend(self, piece: bytes) -> None:
         if self._skipping or len(self._partial) + len(piece) > MAX_ENCODED:

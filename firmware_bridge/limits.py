@@ -8,6 +8,7 @@ import numpy.typing as npt
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import dac80508
 from firmware_bridge.errors import InputError
+from firmware_bridge.microcode import CLOCK_HZ
 
 LIMIT_SCALE_V = 5.0
 
@@ -54,3 +55,9 @@ def limit_words(spec: BoardSpec) -> npt.NDArray[np.uint32]:
     limits[list(spec.bl_channel)] = round(spec.bl_limit_v * scale)
     limits[list(spec.wl_channel)] = round(spec.wl_limit_v * scale)
     return limits
+
+
+def guard_words(spec: BoardSpec) -> npt.NDArray[np.uint32]:
+    """WATCHDOG, PULSE_LIMIT and PULSES_LIMIT of the device, which lie side by side, (3,)."""
+    cycles = (round(seconds * CLOCK_HZ) for seconds in (spec.watchdog_s, spec.pulse_limit_s))
+    return np.array([*cycles, spec.pulses_limit], dtype=np.uint32)

@@ -98,9 +98,15 @@ class Fault(IntEnum):
     SWITCH_ADDRESS_MOVED = 11
     SWITCH_TOO_SOON = 12
     PULSE_TOO_SHORT = 13
+    WATCHDOG = 14
+    PULSE_LIMIT = 15
+    PULSES_LIMIT = 16
+    BUSY = 17
+    STOPPED = 18
 
 
-# Faults of timing: FAULT_INFO then holds the cycles that were left, against the rule.
+# Faults of timing: FAULT_INFO then holds the cycles that were left, waited or asked for, against
+# the rule.
 TIMING_FAULTS = frozenset(
     {
         Fault.DAC_UPDATE_TOO_SOON,
@@ -108,6 +114,8 @@ TIMING_FAULTS = frozenset(
         Fault.DAC_IN_RESET,
         Fault.SWITCH_TOO_SOON,
         Fault.PULSE_TOO_SHORT,
+        Fault.WATCHDOG,
+        Fault.PULSE_LIMIT,
     }
 )
 
@@ -129,6 +137,11 @@ FAULT_TEXT: dict[int, str] = {
     Fault.SWITCH_TOO_SOON: "CD4051B: enabled before its address had settled, or conversion before "
     "switch and amplifier had settled",
     Fault.PULSE_TOO_SHORT: "CD4051B: pulse shorter than the switch needs to turn on",
+    Fault.WATCHDOG: "no write for as long as WATCHDOG allows: the rails were made safe",
+    Fault.PULSE_LIMIT: "pulse longer than PULSE_LIMIT",
+    Fault.PULSES_LIMIT: "more pulses in one program than PULSES_LIMIT",
+    Fault.BUSY: "START, or a write to program, table or settings, while a program was running",
+    Fault.STOPPED: "stopped by SAFE before its end",
 }
 
 

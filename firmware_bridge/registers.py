@@ -5,6 +5,11 @@ ZC706, out of the 19.2 Mb of block RAM of the XC7Z045). The window is larger tha
 file needs because the input table and the results are flat memories: 4096 input vectors of 32
 DAC codes are one write and their products one read, with no page register to get out of step.
 All addresses here are byte offsets into the window.
+
+While a program runs, CTRL, WATCHDOG, KICK and SCRATCH take writes. A START, or a write to anything
+else that can be written, is not taken then: it stops the program with Fault.BUSY, because a program
+whose words, table or limits change under it does nothing that anyone has checked. While the safe
+program runs every write is taken, and a START waits for its end. gateware/README.md has the rest.
 """
 
 from __future__ import annotations
@@ -61,7 +66,9 @@ class Memory:
 
 
 CTRL_START, CTRL_SAFE, CTRL_CLEAR_FAULT, CTRL_RESET = 1, 2, 4, 8
-STATUS_BUSY, STATUS_DONE, STATUS_FAULT = 1, 2, 4
+STATUS_BUSY, STATUS_DONE, STATUS_FAULT, STATUS_LIVE = 1, 2, 4, 8
+
+WATCHDOG_RESET_CYCLES = 200_000_000  # 2 s
 
 N_LIMITS = 64
 LIMITS_OFFSET = 0x100
@@ -79,7 +86,7 @@ REGISTERS: tuple[Register, ...] = (
         0,
         "commands, self-clearing",
         (
-            Field("START", 0, 0, "run the program at ENTRY"),
+            Field("START", 0, 0, "run the program at ENTRY; nothing while a fault is latched"),
             Field("SAFE", 1, 1, "stop, then run the program at SAFE_ENTRY"),
             Field("CLEAR_FAULT", 2, 2, "clear the fault latch"),
             Field("RESET", 3, 3, "stop and clear registers; the rails go to power-up state"),
@@ -95,6 +102,13 @@ REGISTERS: tuple[Register, ...] = (
             Field("BUSY", 0, 0, "a program is running"),
             Field("DONE", 1, 1, "the last program reached its END"),
             Field("FAULT", 2, 2, "the last program was stopped by a fault"),
+            Field(
+                "LIVE",
+                3,
+                3,
+                "a program runs, a DAC output is above zero, or switches are on that the safe "
+                "program has not left on",
+            ),
         ),
     ),
     Register("FAULT_CODE", 0x01C, "ro", 0, "which rule was broken, see microcode.Fault"),
@@ -114,6 +128,30 @@ REGISTERS: tuple[Register, ...] = (
     Register("LAST_MARK", 0x04C, "ro", 0, "argument of the last MARK executed"),
     Register("SCRATCH", 0x050, "rw", 0, "for link tests; no effect"),
     Register("FAULT_TIME", 0x054, "ro", 0, "cycles into the program at the fault"),
+    Register(
+        "WATCHDOG",
+        0x058,
+        "rw",
+        WATCHDOG_RESET_CYCLES,
+        "cycles of 10 ns without a write to the window, while LIVE, after which the program is "
+        "stopped and the safe program runs; 0 = off",
+    ),
+    Register(
+        "PULSE_LIMIT",
+        0x05C,
+        "rw",
+        0,
+        "longest PULSE, in cycles of its value; 0 after reset: locked",
+    ),
+    Register(
+        "PULSES_LIMIT",
+        0x060,
+        "rw",
+        0,
+        "PULSE instructions that one program may execute; 0 after reset: locked",
+    ),
+    Register("KICK", 0x064, "wo", 0, "no effect but that of every write: restarts the watchdog"),
+    Register("WATCHDOG_TRIPS", 0x068, "ro", 0, "how often the watchdog has tripped since power-up"),
 ) + tuple(
     Register(
         f"LIMIT{index:02d}",

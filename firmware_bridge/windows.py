@@ -3,7 +3,7 @@
 Addresses are byte offsets into the window, data 32-bit words. On the bus a single word is one
 32-bit access. Blocks of words are copied as the C library likes; the AXI interconnect splits wider
 accesses, and the memories of the map do not care about the width, but a block must not cover a
-register that acts when it is written. Neither class has run on a board yet.
+register that acts when it is written. None of the classes has run on a board yet.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -20,6 +22,7 @@ import numpy.typing as npt
 
 from firmware_bridge import registers
 from firmware_bridge.errors import InputError, RramError
+from firmware_bridge.overlay.handoff import IP_NAME
 
 Words = npt.NDArray[np.uint32]
 
@@ -105,11 +108,72 @@ class PynqWindow:
         """Nothing to give back: pynq keeps its mapping as long as the process."""
 
 
-class DevMemWindow:
-    """The window through /dev/mem, for boards without PYNQ; needs root.
+class OverlayWindow(PynqWindow):
+    """The window of a block of an overlay, found through `pynq.Overlay`.
 
-    Tested on an ordinary file that stands in for /dev/mem, never on a board: what is proven is the
-    arithmetic of pages and words, not the behaviour of the bus.
+    Base and length come from the handoff file (.hwh) beside the bitstream.
+
+    Args:
+        bitfile: the bitstream.
+        ip: name of the block in the handoff file.
+        download: load the bitstream, and set the clocks, which puts the board into its power-up
+            state; False takes what is loaded as it is.
+        device: a `pynq` Device; None takes the active one.
+
+    Raises:
+        InputError: the handoff file holds no such block, or one that is too small.
+        RramError: pynq is not installed, finds no device, or takes the files not.
+    """
+
+    def __init__(
+        self, bitfile: str | Path, ip: str = IP_NAME, download: bool = True, device: Any = None
+    ) -> None:
+        overlay = _read_overlay(bitfile, device)
+        base = _base_of(overlay.ip_dict, ip, bitfile)
+        if download:
+            with _overlay_errors(bitfile):
+                overlay.download()
+        super().__init__(base, registers.WINDOW_BYTES, overlay.device)
+
+
+def _read_overlay(bitfile: str | Path, device: Any) -> Any:
+    """A `pynq.Overlay`, not yet loaded."""
+    with _overlay_errors(bitfile):
+        from pynq import Overlay  # only boards with PYNQ have it
+
+        return Overlay(str(bitfile), download=False, device=device)
+
+
+@contextmanager
+def _overlay_errors(bitfile: str | Path) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():  # as above
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # pynq, its XML and its file handling raise nearly everything
+        raise RramError(f"pynq cannot open the overlay {bitfile}: {error!r}") from error
+
+
+def _base_of(blocks: Any, ip: str, bitfile: str | Path) -> int:
+    """Physical address of a block of a handoff file, large enough for the register map."""
+    addressed = {name: block for name, block in blocks.items() if "phys_addr" in block}
+    if ip not in addressed:
+        found = ", ".join(sorted(addressed)) or "none"
+        raise InputError(f"{bitfile}: its handoff file has no block {ip}; it has: {found}")
+    base, size = int(addressed[ip]["phys_addr"]), int(addressed[ip]["addr_range"])
+    if size < registers.WINDOW_BYTES:
+        raise InputError(
+            f"{bitfile}: its block {ip} spans {size:#x} bytes at {base:#x}, the register map "
+            f"needs {registers.WINDOW_BYTES:#x}"
+        )
+    return base
+
+
+class DevMemWindow:
+    """The window through /dev/mem (needs root), or /dev/uioN, for boards without PYNQ.
+
+    Tested on an ordinary file that stands in for the device, never on a board: what is proven is
+    the arithmetic of pages and words, not the behaviour of the bus.
 
     Args:
         base: physical address of the window; need not lie on a page border.
@@ -177,23 +241,49 @@ def _copy_in(array: Words, start: int, words: Words) -> None:
         array[start : start + words.size] = words
 
 
+_MMIO_EXAMPLES = (
+    "mmio://0x43C00000[?via=pynq|devmem], mmio:///dev/uio0, or "
+    "mmio://?overlay=/path/rram.bit[&ip=NAME][&download=0]"
+)
+
+
 def open_mmio(url: str) -> PynqWindow | DevMemWindow:
-    """Open the window of the machine that this runs on: `mmio://0x43C00000[?via=pynq|devmem]`.
+    """Open the window of the machine that this runs on.
+
+    `mmio://0x43C00000` maps that address through pynq, with `?via=devmem` through /dev/mem.
+    `mmio://?overlay=/path/rram.bit` loads an overlay and takes the address from its handoff file;
+    with `&download=0` it takes what is loaded as it is, `&ip=NAME` names the block (rram_0).
+    `mmio:///dev/uio0` maps the first region of a device of Linux' userspace I/O, without root
+    where its file may be opened.
 
     Raises:
-        InputError: not such a URL.
+        InputError: not such a URL, or no such block.
         RramError: the window cannot be mapped.
     """
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme == "mmio" and not parts.netloc and query.get("overlay"):
+        return _open_overlay(url, query)
+    if parts.scheme == "mmio" and not parts.netloc and len(parts.path) > 1 and not query:
+        return DevMemWindow(0, registers.WINDOW_BYTES, parts.path)
     via = query.pop("via", "pynq")
     try:
         base = int(parts.netloc, 0)
     except ValueError:
         base = -1
     if parts.scheme != "mmio" or base < 0 or parts.path.strip("/") or query:
-        raise InputError(f"{url}: expected mmio://ADDRESS[?via=pynq|devmem], as mmio://0x43C00000")
+        raise InputError(f"{url}: expected {_MMIO_EXAMPLES}")
     if via not in ("pynq", "devmem"):
         raise InputError(f"{url}: via={via} is unknown; known: pynq, devmem")
     opener = PynqWindow if via == "pynq" else DevMemWindow
     return opener(base, registers.WINDOW_BYTES)
+
+
+def _open_overlay(url: str, query: dict[str, str]) -> OverlayWindow:
+    bitfile, ip = query.pop("overlay"), query.pop("ip", IP_NAME)
+    download = query.pop("download", "1")
+    if query or urlsplit(url).path.strip("/"):
+        raise InputError(f"{url}: expected {_MMIO_EXAMPLES}")
+    if download not in ("0", "1"):
+        raise InputError(f"{url}: download={download} must be 1 (load the bitstream) or 0")
+    return OverlayWindow(bitfile, ip, download == "1")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from firmware_bridge import board_spec, registers
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.contract import contract_hash
 from firmware_bridge.microcode import CLOCK_HZ
+from firmware_bridge.recording import refuse_existing
 from rram_host.array.calibrate import CalibrationPlan, measure
 from rram_host.array.calibration import Calibration
 from rram_host.array.crossbar import Crossbar
@@ -26,6 +28,7 @@ from rram_host.errors import InputError
 from rram_host.passport import Passport, Recorder, with_formed, without_formed
 from rram_host.transports import open_transport
 from rram_host.transports.base import Snapshots, Transport
+from rram_host.transports.tap import Listener, Tap, recorded
 
 # Two attempts of a RESET and a SET each.
 EXERCISE_PULSES = 4
@@ -50,9 +53,9 @@ class Board:
         passport: Passport | None = None,
         check_map: bool = True,
     ) -> None:
-        self._transport = transport
+        self._transport, self._tap = transport, Tap(transport)
         self.name, self.spec, self.passport = name, spec, passport
-        self._core = BoardCore(transport, spec, check)
+        self._core = BoardCore(self._tap, spec, check)
         self.opened_clock_s = self.clock_s
         self._recorder = Recorder(passport) if passport else None
         self.array = Crossbar(self._core, self._recorder)
@@ -191,6 +194,15 @@ class Board:
         """
         self._core.wait(duration_s, progress)
 
+    @contextmanager
+    def overheard(self, listener: Listener) -> Iterator[None]:
+        """Tell a listener of every transaction with the board while the context lasts."""
+        self._tap.listener = listener
+        try:
+            yield
+        finally:
+            self._tap.listener = None
+
     def snapshot(self) -> bytes | None:
         """All that decides the future of an emulated board: cells, noise, clock, generators.
 
@@ -260,6 +272,7 @@ def open_board(
     check: bool = True,
     passport: Passport | str | Path | None = None,
     check_map: bool = True,
+    trace: Path | str | None = None,
 ) -> Board:
     """Open a board, check who it is, set its limits, and reset its converters.
 
@@ -272,10 +285,12 @@ def open_board(
             is used, its limits and dead cells are heeded, and what is done is noted in it.
         check_map: refuse a chip that does not hold what the passport's map says; False to resume a
             run (`record(..., resume=True)`) or to `restore` a snapshot, which may hold less.
+        trace: file to record every transaction with the board in, a new one; `replay:///FILE`
+            answers from it.
 
     Raises:
         InputError: unknown URL or board file; a passport that is of another geometry, is in use,
-            or cannot be read or written.
+            or cannot be read or written; a trace that exists, or cannot be made.
         LinkError: the board cannot be reached.
         ContractError: what answers is not a board of this contract and geometry.
         BoardFault: a converter does not answer.
@@ -287,7 +302,7 @@ def open_board(
     wiring = spec if isinstance(spec, BoardSpec) else board_spec.load(spec or "zc706")
     known = None if passport is None else _claimed(passport, wiring)
     try:
-        return _opened(target, wiring, check, known, check_map)
+        return _opened(target, wiring, check, known, check_map, trace)
     except BaseException:
         if known:
             known.release()
@@ -300,10 +315,15 @@ def _opened(
     check: bool,
     passport: Passport | None,
     check_map: bool,
+    trace: Path | str | None,
 ) -> Board:
-    transport = open_transport(target)
     name = target if isinstance(target, str) else type(target).__name__
+    if trace is not None:
+        refuse_existing(trace)  # before the board is touched
+    transport = open_transport(target)
     try:
+        if trace is not None:
+            transport = recorded(transport, trace, name, wiring.name)
         return Board(transport, wiring, name, check, passport, check_map)
     except BaseException:
         transport.close()

@@ -18,7 +18,8 @@ from sim.bench import Bench
 from sim.clock import Clock
 from sim.loop_batch import LoopBatch
 from sim.repeats import Repeater
-from sim.sequencer import RESET_CYCLES, ProgramFault, Run, Sequencer, is_latch
+from sim.run import RESET_CYCLES, ProgramFault, Run, is_latch
+from sim.sequencer import Course, Sequencer
 from sim.straight import MOST_OUTCOMES, Stretch, outcome, put_in_place, starting_point, stretches
 
 _KEPT_PROGRAMS = 64
@@ -37,10 +38,10 @@ class BatchedSequencer(Sequencer):
         self._horizon = max(RESET_CYCLES, *self._read_cycles)
         self._repeater = Repeater(self, self._horizon)
 
-    def run(self, memory: npt.NDArray[np.uint32], entry: int, run: Run) -> None:
+    def begin(self, memory: npt.NDArray[np.uint32], entry: int, run: Run) -> Course:
         """As the reference does."""
         self._repeater.forget()  # a fault may have left a turn
-        super().run(memory, entry, run)
+        return super().begin(memory, entry, run)
 
     def _remembered(self, program: list[Instruction | None], index: int, run: Run) -> bool:
         """Put a stretch's outcome in place, or let the reference run it and remember."""
@@ -87,9 +88,11 @@ class BatchedSequencer(Sequencer):
         """As the reference does; turns that only repeat the one before are done at once."""
         place = super()._next(item, index, stack, run)
         watched = self._repeater.watching and len(stack) == 1 and place <= index
-        if watched and self._repeater.turn_ended(run, stack[-1][1]):
-            stack.pop()
-            return index + 1
+        if watched:
+            stack[-1][1] -= self._repeater.turn_ended(run, stack[-1][1])
+            if not stack[-1][1]:
+                stack.pop()
+                return index + 1
         return place
 
     def _loop(

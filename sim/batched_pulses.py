@@ -14,7 +14,7 @@ from firmware_bridge import microcode
 from firmware_bridge.chips import dac80508
 from firmware_bridge.microcode import Op
 from sim.loop_batch import LoopBatch
-from sim.sequencer import UPDATE_CYCLES, Run, is_latch, stressed_s
+from sim.run import UPDATE_CYCLES, Run, is_latch, stressed_s
 
 Codes = npt.NDArray[np.uint16]
 
@@ -52,6 +52,8 @@ class PulseBatch(LoopBatch):
             or not (bench.latched and bench.oe)
             or any(dac.sync & 0xFF != dac80508.SYNC_ALL or dac.config for dac in bench.dacs)
             or seq.in_reset()
+            or self.pulse.value > run.pulse_limit
+            or self.count > run.pulses_left()
             or not self._timing_holds()
         ):
             return False

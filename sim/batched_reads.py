@@ -10,7 +10,7 @@ from firmware_bridge.chips import dac80508
 from firmware_bridge.microcode import Instruction, Op
 from sim import kernels
 from sim.loop_batch import LoopBatch
-from sim.sequencer import UPDATE_CYCLES, Run, is_latch
+from sim.run import UPDATE_CYCLES, Run, is_latch
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint16]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from firmware_bridge.microcode import Instruction, Op
-from sim.sequencer import Run, Sequencer
+from sim.run import Run
+from sim.sequencer import Sequencer
 
 
 class LoopBatch:

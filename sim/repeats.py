@@ -16,7 +16,8 @@ from sim.array.cell import Train
 from sim.straight import starting_point
 
 if TYPE_CHECKING:
-    from sim.sequencer import Run, Sequencer
+    from sim.run import Run
+    from sim.sequencer import Sequencer
 
 _FEWEST = 4  # turns, below which watching costs more than running
 
@@ -79,19 +80,23 @@ class Repeater:
         self._turn = None
         self._seq.bench.witness = None
 
-    def turn_ended(self, run: Run, left: int) -> bool:
-        """A turn has ended and `left` more are to come; whether they have been done at once."""
+    def turn_ended(self, run: Run, left: int) -> int:
+        """A turn has ended and `left` more are to come; how many have been done at once."""
         seq, known = self._seq, self._turn
         state = self._state(run)
         if known is not None and state is not None and known.state == state:
             self.forget()
-            self._again(known, run, left)
-            return True
+            # what goes beyond the pulses of a program is left to the reference, which faults
+            given = run.pulses - known.given
+            at_once = min(left, run.pulses_left() // given) if given else left
+            if at_once:
+                self._again(known, run, at_once)
+            return at_once
         self._leave()
         if state is not None and left >= _FEWEST:
             self._turn = Turn(state, seq.clock.cycles, run.pulses, [])
             seq.bench.witness = self._turn.trains
-        return False
+        return 0
 
     def _state(self, run: Run) -> object | None:
         seq = self._seq

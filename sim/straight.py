@@ -18,7 +18,8 @@ from firmware_bridge.microcode import Instruction, Op
 
 if TYPE_CHECKING:
     from sim.bench import Bench
-    from sim.sequencer import Run, Sequencer
+    from sim.run import Run
+    from sim.sequencer import Sequencer
 
 _STRAIGHT = frozenset({Op.DAC, Op.WAIT, Op.SHIFT, Op.MARK, Op.PTR})
 _SHORTEST = 4  # below this, remembering costs more than running

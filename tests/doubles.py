@@ -1,16 +1,17 @@
-"""Stand-ins: a window that is only memory, a line that loses things, a remote serial port."""
+"""Stand-ins: a window that is only memory, remote serial ports, lines with anything behind them."""
 
-import heapq
+import contextlib
+import os
 import select
 import socket
 import threading
+import tty
 
 import numpy as np
 import serial
 import serial.rfc2217
 
 from firmware_bridge import registers
-from firmware_bridge.frames import REQUESTS, FrameDecoder, encode
 from firmware_bridge.windows import check_span
 
 
@@ -29,77 +30,6 @@ class MemoryWindow:
         check_span(address, words.size, 4 * self.words.size)
         self.words[address // 4 : address // 4 + words.size] = words
         self.writes.append((address, words.tolist()))
-
-
-class LossyLine:
-    """A stream to an agent that drops, doubles, corrupts and delays pieces, both ways.
-
-    Time is simulated: `now` moves only while somebody waits in `read`.
-
-    Args:
-        agent: who answers at the far end.
-        rng: all faults come from it.
-        rate: probability of each kind of fault, for each piece and way.
-        piece: bytes a piece has at most; None leaves frames whole.
-    """
-
-    def __init__(self, agent, rng, rate, piece=None):
-        self.agent, self.rng, self.rate, self.piece = agent, rng, rate, piece
-        self.now, self.faults, self.dead = 0.0, 0, False
-        self._far = FrameDecoder()
-        self._near = bytearray()
-        self._later = []
-
-    def clock(self):
-        return self.now
-
-    def write(self, data):
-        self._send(data, self._arrive_far)
-
-    def read(self, timeout_s):
-        until = self.now + timeout_s
-        while not self._near and self._later and self._later[0][0] <= until:
-            due, _, piece, arrive = heapq.heappop(self._later)
-            self.now = max(self.now, due)
-            arrive(piece)
-        if not self._near:
-            self.now = until
-        data = bytes(self._near)
-        self._near.clear()
-        return data
-
-    def close(self):
-        self.dead = True
-
-    def _happens(self):
-        hit = self.rng.random() < self.rate
-        self.faults += hit
-        return hit
-
-    def _send(self, data, arrive):
-        size = self.piece or len(data)
-        for start in range(0, len(data), size):
-            piece = data[start : start + size]
-            if self.dead or self._happens():
-                continue
-            for _ in range(1 + self._happens()):
-                if self._happens():
-                    piece = self._corrupt(piece)
-                if self._happens():
-                    due = self.now + 3 * self.rng.random()
-                    heapq.heappush(self._later, (due, self.rng.random(), piece, arrive))
-                else:
-                    arrive(piece)
-
-    def _corrupt(self, piece):
-        damaged = bytearray(piece)
-        damaged[self.rng.integers(len(piece))] ^= int(self.rng.integers(1, 256))
-        return bytes(damaged)
-
-    def _arrive_far(self, piece):
-        for frame in self._far.feed(piece):
-            if frame.kind in REQUESTS:
-                self._send(encode(self.agent.handle(frame)), self._near.extend)
 
 
 class _NoModemLines(serial.Serial):
@@ -124,7 +54,8 @@ class Rfc2217Server:
 
     def _serve(self):
         self._client, _ = self._listener.accept()
-        with self._client as client, _NoModemLines(self._path, timeout=0) as port:
+        gone = contextlib.suppress(OSError)  # of either side
+        with gone, self._client as client, _NoModemLines(self._path, timeout=0) as port:
             manager = serial.rfc2217.PortManager(port, self)
             while not self._stop.is_set():
                 ready, _, _ = select.select([client, port], [], [], 0.02)
@@ -144,6 +75,131 @@ class Rfc2217Server:
         self._stop.set()
         self._thread.join()
         self._listener.close()
+
+
+class Plug:
+    """One end of a byte stream that a host opens: a terminal (`path`) or a TCP port (`port`).
+
+    A context manager; `serve(fd)` runs in a thread as soon as a host is there, until `stop` is set.
+    """
+
+    def __init__(self, terminal):
+        self.stop, self._terminal = threading.Event(), terminal
+        self.port = self.path = None
+        self._thread = threading.Thread(target=self._run)
+
+    def serve(self, fd):
+        raise NotImplementedError
+
+    def __enter__(self):
+        if self._terminal:
+            self._master, self._slave = os.openpty()
+            tty.setraw(self._slave)
+            self.path = os.ttyname(self._slave)
+        else:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+            self._listener.settimeout(5)
+            self.port = self._listener.getsockname()[1]
+        self._thread.start()
+        return self
+
+    def _run(self):
+        if self._terminal:
+            os.set_blocking(self._master, False)
+            self.serve(self._master)
+            return
+        with contextlib.suppress(OSError):
+            client, _ = self._listener.accept()
+            with client:
+                client.setblocking(False)
+                self.serve(client.fileno())
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self._thread.join()
+        if self._terminal:
+            os.close(self._master)
+            os.close(self._slave)
+        else:
+            self._listener.close()
+
+
+def send_all(fd, data, stop):
+    """Send what the other side takes, until it is all taken, or it hangs up, or `stop` is set."""
+    while data and not stop.is_set():
+        _, ready, _ = select.select([], [fd], [], 0.02)
+        try:
+            data = data[os.write(fd, data) :] if ready else data
+        except BlockingIOError:
+            continue
+        except OSError:
+            return
+
+
+def receive(fd, wait_s=0.02):
+    """What is there; b"" for nothing, None at the end."""
+    ready, _, _ = select.select([fd], [], [], wait_s)
+    try:
+        return os.read(fd, 1 << 16) or None if ready else b""
+    except BlockingIOError:
+        return b""
+    except OSError:
+        return None
+
+
+class Relay(Plug):
+    """Carries bytes to a bridge's TCP port; the host's side survives the bridge."""
+
+    def __init__(self, terminal, bridge_port):
+        super().__init__(terminal)
+        self._bridge = socket.create_connection(("127.0.0.1", bridge_port))
+
+    def connect(self, bridge_port):
+        """Go on with another bridge, as after a restart."""
+        before, self._bridge = (
+            self._bridge,
+            socket.create_connection(("127.0.0.1", bridge_port)),
+        )
+        before.close()
+
+    def serve(self, fd):
+        while not self.stop.is_set():
+            data = receive(fd)
+            if data is None:
+                return
+            with contextlib.suppress(OSError, ValueError):  # between two bridges
+                if data:
+                    self._bridge.sendall(data)
+                ready, _, _ = select.select([self._bridge], [], [], 0.005)
+                if ready:
+                    send_all(fd, self._bridge.recv(1 << 16), self.stop)
+
+    def __exit__(self, *_):
+        super().__exit__()
+        self._bridge.close()
+
+
+class Babbler(Plug):
+    """Says the next of `words` again and again, whatever is asked, and `pause_s` between them.
+
+    Args:
+        terminal: a terminal, or a TCP port.
+        says: function of all that was heard -> bytes to say.
+        pause_s: between two words.
+    """
+
+    def __init__(self, terminal, says, pause_s=0.0):
+        super().__init__(terminal)
+        self._says, self._pause_s = says, pause_s
+
+    def serve(self, fd):
+        heard = b""
+        while not self.stop.wait(self._pause_s):
+            data = receive(fd, 0.0)
+            if data is None:
+                return
+            heard = (heard + data)[-1 << 16 :]
+            send_all(fd, self._says(heard), self.stop)
 
 
 # ---- an emulated bench, without programs --------------------------------------------------------

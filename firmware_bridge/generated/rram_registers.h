@@ -4,14 +4,14 @@
 #define RRAM_WINDOW_BASE 0x43C00000u
 #define RRAM_WINDOW_BYTES 0x00200000u
 #define RRAM_IDENTITY 0x5252414Du
-#define RRAM_CONTRACT_HASH_VALUE 0x4D9950EFu
+#define RRAM_CONTRACT_HASH_VALUE 0x78273C0Du
 #define RRAM_IDENT 0x00000u /* ro: identity word, ASCII RRAM */
 #define RRAM_CONTRACT_HASH 0x00004u /* ro: hash of register map and instruction set */
 #define RRAM_VERSION 0x00008u /* ro: gateware version, major << 16 | minor */
 #define RRAM_GEOMETRY 0x0000Cu /* ro: rows << 16 | columns of the array */
 #define RRAM_CONVERTERS 0x00010u /* ro: DAC chips << 16 | ADCs */
 #define RRAM_CTRL 0x00014u /* wo: commands, self-clearing */
-#define RRAM_CTRL_START_MASK 0x00000001u /* run the program at ENTRY */
+#define RRAM_CTRL_START_MASK 0x00000001u /* run the program at ENTRY; nothing while a fault is latched */
 #define RRAM_CTRL_SAFE_MASK 0x00000002u /* stop, then run the program at SAFE_ENTRY */
 #define RRAM_CTRL_CLEAR_FAULT_MASK 0x00000004u /* clear the fault latch */
 #define RRAM_CTRL_RESET_MASK 0x00000008u /* stop and clear registers; the rails go to power-up state */
@@ -19,6 +19,7 @@
 #define RRAM_STATUS_BUSY_MASK 0x00000001u /* a program is running */
 #define RRAM_STATUS_DONE_MASK 0x00000002u /* the last program reached its END */
 #define RRAM_STATUS_FAULT_MASK 0x00000004u /* the last program was stopped by a fault */
+#define RRAM_STATUS_LIVE_MASK 0x00000008u /* a program runs, a DAC output is above zero, or switches are on that the safe program has not left on */
 #define RRAM_FAULT_CODE 0x0001Cu /* ro: which rule was broken, see microcode.Fault */
 #define RRAM_FAULT_PC 0x00020u /* ro: word index of the instruction that broke it */
 #define RRAM_FAULT_INFO 0x00024u /* ro: channel, line or address it was about; cycles, for timing */
@@ -34,6 +35,11 @@
 #define RRAM_LAST_MARK 0x0004Cu /* ro: argument of the last MARK executed */
 #define RRAM_SCRATCH 0x00050u /* rw: for link tests; no effect */
 #define RRAM_FAULT_TIME 0x00054u /* ro: cycles into the program at the fault */
+#define RRAM_WATCHDOG 0x00058u /* rw: cycles of 10 ns without a write to the window, while LIVE, after which the program is stopped and the safe program runs; 0 = off */
+#define RRAM_PULSE_LIMIT 0x0005Cu /* rw: longest PULSE, in cycles of its value; 0 after reset: locked */
+#define RRAM_PULSES_LIMIT 0x00060u /* rw: PULSE instructions that one program may execute; 0 after reset: locked */
+#define RRAM_KICK 0x00064u /* wo: no effect but that of every write: restarts the watchdog */
+#define RRAM_WATCHDOG_TRIPS 0x00068u /* ro: how often the watchdog has tripped since power-up */
 #define RRAM_LIMIT00 0x00100u /* rw: highest output of DAC channel 0, in 5 V / 65536; 0 after reset: locked */
 #define RRAM_LIMIT01 0x00104u /* rw: highest output of DAC channel 1, in 5 V / 65536; 0 after reset: locked */
 #define RRAM_LIMIT02 0x00108u /* rw: highest output of DAC channel 2, in 5 V / 65536; 0 after reset: locked */
@@ -131,4 +137,9 @@
 #define RRAM_FAULT_SWITCH_ADDRESS_MOVED 11u
 #define RRAM_FAULT_SWITCH_TOO_SOON 12u
 #define RRAM_FAULT_PULSE_TOO_SHORT 13u
+#define RRAM_FAULT_WATCHDOG 14u
+#define RRAM_FAULT_PULSE_LIMIT 15u
+#define RRAM_FAULT_PULSES_LIMIT 16u
+#define RRAM_FAULT_BUSY 17u
+#define RRAM_FAULT_STOPPED 18u
 #endif

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.board_spec import PULSE_MAX_S, BoardSpec
+from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.readout import PRISTINE_SIEMENS
 from rram_host.array.pulses import check_amplitude, set_source
 from rram_host.array.reports import FormReport, carried_s, pulse_energy_j
@@ -94,10 +94,10 @@ class FormSettings:
                 f"forming gate {self.wl_v:g} V is above {most_v:.4g} V: limits.wl less the lower "
                 f"line ({spec.polarity})"
             )
-        if not spec.mux_switch_s <= self.pulse_width_s <= PULSE_MAX_S:
+        if not spec.mux_switch_s <= self.pulse_width_s <= spec.pulse_limit_s:
             raise InputError(
                 f"forming pulses of {self.pulse_width_s:g} s are outside {spec.mux_switch_s:g} s "
-                f"(CD4051B turning on) to {PULSE_MAX_S:.3g} s (28 bits)"
+                f"(CD4051B turning on) to {spec.pulse_limit_s:g} s (limits.pulse)"
             )
 
 

@@ -12,6 +12,7 @@ for those that are too high, then a read of all.
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, cast
 
@@ -51,7 +52,7 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-class SinglePass:
+class SinglePass(ABC):
     """What policies of one pass share.
 
     Attributes:
@@ -101,9 +102,9 @@ class SinglePass:
         if self.pulse_width_s is not None and not 0 < self.pulse_width_s < 1:
             raise InputError(f"pulse width {self.pulse_width_s} s is outside 0..1 s")
 
+    @abstractmethod
     def stepper(self, spec: BoardSpec, targets: Array) -> Stepper:
         """What chooses the pulses of one job: targets in siemens, (rows, cols)."""
-        raise NotImplementedError
 
     def write(self, job: Job) -> None:
         """See `Policy`."""

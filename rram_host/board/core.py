@@ -7,11 +7,12 @@ import contextlib
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge import limits, readout
+from firmware_bridge import opening, readout
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.chips import ads8324
 from firmware_bridge.lines import LineProgram
 from rram_host.board import self_test
+from rram_host.board.check.checker import Checker
 from rram_host.board.sequencer import Compiled, Progress, SequencerDriver
 from rram_host.board.waiting import wait_cycles, wait_program
 from rram_host.errors import BoardFault, RramError
@@ -35,14 +36,12 @@ class BoardCore:
         self.spec = spec
         self.compiled: dict[object, Compiled] = {}  # programs that run many times
         self.driver = SequencerDriver(transport, spec.rows, spec.cols, spec.dac_chips, spec.adcs)
-        self.driver.clear_fault()  # of whoever was here before
-        safe = LineProgram(spec)
-        safe.make_safe()
-        self.driver.load_safe_program(safe)
-        self.driver.set_limits(limits.limit_words(spec))
-        start = LineProgram(spec)
-        start.initialise()
-        self.driver.run(start)
+        self.driver.checker = Checker(spec)
+        self.driver.watchdog_s = spec.watchdog_s
+        self.driver.take_over()
+        for address, words in opening.opening_writes(spec):
+            self.driver.write(address, words)
+        self.driver.run(opening.start_program(spec))
         faults = self_test.check_dacs(self.driver, spec) if check else []
         if faults:
             self.driver.safe()
@@ -70,7 +69,7 @@ class BoardCore:
             self.driver.run(wait_program(self.spec, cycles), progress=progress)
         except BaseException:
             with contextlib.suppress(RramError):
-                self.driver.safe()
+                self.driver.stop()
             raise
 
     def self_test(self) -> self_test.SelfTest:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge import dac_check
 from firmware_bridge.board_spec import BoardSpec
-from firmware_bridge.chips import dac80508, opa4322
-from firmware_bridge.lines import LineProgram
+from firmware_bridge.chips import opa4322
 from rram_host.board.sequencer import SequencerDriver
 
 
@@ -37,25 +37,7 @@ def dac_faults(driver: SequencerDriver, spec: BoardSpec) -> dict[int, list[str]]
     Returns:
         What is wrong, by chip; chips that answer as they should are not in it.
     """
-    program = LineProgram(spec)
-    wanted = {
-        dac80508.DEVICE_ID: (dac80508.DEVICE_ID_Z, dac80508.DEVICE_ID_MASK),
-        dac80508.SYNC: (dac80508.SYNC_ALL, 0xFFFF),
-    }
-    for addr in wanted:
-        program.read_dac_register(addr)
-    words = driver.run(program).reshape(len(wanted), spec.dac_chips, 2)
-    faults: dict[int, list[str]] = {}
-    for (addr, (value, mask)), replies in zip(wanted.items(), words.tolist(), strict=True):
-        for chip, (echo, data) in enumerate(replies):
-            if echo != 0x80 | addr:
-                text = f"no answer (echo {echo:#04x} to address {addr})"
-            elif data & mask != value & mask:
-                text = f"register {addr} reads {data:#06x}, not {value & mask:#06x}"
-            else:
-                continue
-            faults.setdefault(chip, []).append(text)
-    return faults
+    return dac_check.faults_in(driver.run(dac_check.readback_program(spec)), spec)
 
 
 def check_dacs(driver: SequencerDriver, spec: BoardSpec) -> list[str]:

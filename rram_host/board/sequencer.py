@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,24 +12,19 @@ import numpy.typing as npt
 
 from firmware_bridge import microcode, registers
 from firmware_bridge.contract import contract_hash
-from firmware_bridge.microcode import Assembler, Fault
-from rram_host.errors import BoardFault, ContractError, InputError, LinkError
-from rram_host.transports.base import Transport
+from firmware_bridge.fault_text import fault_text
+from firmware_bridge.microcode import Assembler
+from firmware_bridge.opening import SAFE_ENTRY, register
+from rram_host.board.check.checker import Checker
+from rram_host.errors import BoardFault, ContractError, InputError, LinkError, RramError
+from rram_host.transports.base import Transport, Writes, write_then_read
 
-SAFE_ENTRY = registers.PROGRAM.words - 256
 MAX_TABLE_CODES = 2 * registers.TABLE.words
 MAX_RESULTS = 2 * registers.RESULTS.words
 _GRACE_S = 5.0
 _GRACE_OF_WHOLE = 1e-3  # crystals of board and host differ by tens of parts in a million
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1e-3, 0.5
 Progress = Callable[[float, float], None]
-# What FAULT_INFO counts, for faults that are not of timing.
-_SUBJECT = {
-    Fault.LIMIT: "DAC channel",
-    Fault.TABLE_OVERRUN: "element",
-    Fault.RESULT_OVERRUN: "result",
-    Fault.BAD_SELECT: "input",
-}
 
 
 @dataclass
@@ -77,6 +73,11 @@ class SequencerDriver:
         transport: the link.
         rows, cols, dac_chips, adcs: what the board should be.
 
+    Attributes:
+        checker: checks every program before it is uploaded; None: nothing is checked.
+        watchdog_s: silence after which the board makes its rails safe; a host that waits for a
+            program says four times as often that it is alive.
+
     Raises:
         ContractError: the board is no RRAM board, or speaks another contract, or is built
             differently.
@@ -87,6 +88,8 @@ class SequencerDriver:
     ) -> None:
         self._link = transport
         self.closed = False
+        self.checker: Checker | None = None
+        self.watchdog_s = registers.WATCHDOG_RESET_CYCLES / microcode.CLOCK_HZ
         self.traffic = Traffic()
         self._check_identity(rows, cols, dac_chips, adcs)
 
@@ -105,6 +108,12 @@ class SequencerDriver:
         self.traffic.transactions += 1
         self.traffic.words += words.size
         self._link.write(address, words)
+
+    def _write_then_read(self, writes: Writes, address: int, count: int) -> npt.NDArray[np.uint32]:
+        self._check_open()
+        self.traffic.transactions += len(writes) + 1
+        self.traffic.words += count + sum(words.size for _, words in writes)
+        return write_then_read(self._link, writes, address, count)
 
     def write_register(self, name: str, *values: int) -> None:
         """Write a register, and with more values the ones behind it."""
@@ -133,14 +142,9 @@ class SequencerDriver:
                 f"{dac_chips}, {adcs}"
             )
 
-    def load_safe_program(self, program: Assembler) -> None:
-        """Put the program that makes the rails safe where the board finds it by itself."""
-        self._write(registers.PROGRAM.offset + 4 * SAFE_ENTRY, program.words())
-        self.write_register("SAFE_ENTRY", SAFE_ENTRY)
-
-    def set_limits(self, limits: npt.NDArray[np.uint32]) -> None:
-        """Write the limit of every DAC channel, in 5 V / 65536."""
-        self._write(registers.LIMITS_OFFSET, limits)
+    def write(self, address: int, words: npt.NDArray[np.uint32]) -> None:
+        """Write words from a byte offset on."""
+        self._write(address, words)
 
     def safe(self) -> None:
         """Run the safe program now, whatever state the board is in."""
@@ -149,6 +153,29 @@ class SequencerDriver:
     def clear_fault(self) -> None:
         """Forget a latched fault, so that programs start again."""
         self.write_register("CTRL", registers.CTRL_CLEAR_FAULT)
+
+    def stop(self) -> None:
+        """Stop this host's own program, make the rails safe, and forget that it was stopped."""
+        self.safe()
+        self.clear_fault()
+
+    def take_over(self) -> None:
+        """Stop a program that somebody has left running, and wait until the rails are safe.
+
+        Raises:
+            LinkError: the board stays busy.
+        """
+        if not self._busy():
+            return
+        self.safe()
+        end_s = time.monotonic() + _GRACE_S
+        while self._busy():
+            if time.monotonic() > end_s:
+                raise LinkError(f"the board is still busy {_GRACE_S:g} s after it was told to stop")
+            time.sleep(SHORTEST_PAUSE_S)
+
+    def _busy(self) -> bool:
+        return bool(self.read_register("STATUS") & registers.STATUS_BUSY)
 
     def run(
         self,
@@ -168,43 +195,61 @@ class SequencerDriver:
             All 16-bit results, in program order.
 
         Raises:
-            InputError: program or table do not fit the board's memories.
+            InputError: program or table do not fit the board's memories, or break a rule.
             BoardFault: the board stopped the program; its rails have been made safe.
             LinkError: it did not finish in its time.
         """
         ready = program if isinstance(program, Compiled) else Compiled.of(program)
         words, cycles = ready.words, ready.cycles
-        self._upload(words, table)
-        self.write_register("CTRL", registers.CTRL_START)
-        count = self._wait(words, cycles, progress)
+        if self.checker is not None:
+            self.checker.check(words, table)
+        begin = [*self._uploads(words, table), register("CTRL", registers.CTRL_START)]
+        try:
+            count = self._wait(words, cycles, progress, begin)
+        except RramError:  # the board, or the link, has been dealt with
+            raise
+        except BaseException:  # Ctrl-C, or what `progress` raises: nobody waits for it any more
+            with contextlib.suppress(RramError):
+                self.stop()
+            raise
         self.traffic.programs += 1
         self.traffic.cycles += cycles
         packed = self._read(registers.RESULTS.offset, -(-count // 2)) if count else np.zeros(0)
         return packed.astype("<u4", copy=False).view("<u2")[:count]
 
-    def _upload(self, words: npt.NDArray[np.uint32], table: npt.NDArray[np.uint16] | None) -> None:
+    @staticmethod
+    def _uploads(
+        words: npt.NDArray[np.uint32], table: npt.NDArray[np.uint16] | None
+    ) -> Iterator[tuple[int, npt.NDArray[np.uint32]]]:
         if words.size > SAFE_ENTRY:
             raise InputError(f"program of {words.size} words; the memory holds {SAFE_ENTRY}")
         n_codes = 0 if table is None else table.size
         if n_codes > MAX_TABLE_CODES:
             raise InputError(f"input table of {n_codes} codes; the memory holds {MAX_TABLE_CODES}")
-        self._write(registers.PROGRAM.offset, words)
+        yield registers.PROGRAM.offset, words
         if table is not None and n_codes:
             codes = np.ascontiguousarray(table, dtype="<u2").ravel()
             codes = np.append(codes, codes[-1:]) if n_codes % 2 else codes
-            self._write(registers.TABLE.offset, codes.view("<u4"))
-        self.write_register("TABLE_COUNT", n_codes)
-        self.write_register("ENTRY", 0)
+            yield registers.TABLE.offset, codes.view("<u4")
+        yield register("TABLE_COUNT", n_codes)
+        yield register("ENTRY", 0)
 
     def _wait(
-        self, words: npt.NDArray[np.uint32], cycles: int, progress: Progress | None = None
+        self,
+        words: npt.NDArray[np.uint32],
+        cycles: int,
+        progress: Progress | None,
+        writes: Writes,
     ) -> int:
-        """Poll until done, ever more seldom; the number of results."""
+        """Write what starts the program, poll until done, ever more seldom; number of results.
+
+        While the board is busy it hears between two looks that this host is alive.
+        """
         names = ("STATUS", "FAULT_CODE", "FAULT_PC", "FAULT_INFO", "RESULT_COUNT")
         takes_s, begun_s = cycles / microcode.CLOCK_HZ, time.monotonic()
         grace_s = _GRACE_S + _GRACE_OF_WHOLE * takes_s
         while True:
-            state = self._read(registers.offset("STATUS"), len(names)).tolist()
+            state = self._write_then_read(writes, registers.offset("STATUS"), len(names)).tolist()
             status, code, pc, info, count = state
             if status & registers.STATUS_FAULT:
                 self._raise_fault(words, code, pc, info)
@@ -212,14 +257,15 @@ class SequencerDriver:
                 return int(count)
             passed_s = time.monotonic() - begun_s
             if passed_s > takes_s + grace_s:
-                self.safe()
+                self.stop()
                 raise LinkError(
                     f"program of {takes_s:.3g} s is not done after "
                     f"{grace_s:.0f} s more; the safe program was started"
                 )
             if progress is not None:
                 progress(min(passed_s, takes_s), takes_s)
-            time.sleep(pause_s(passed_s, takes_s))
+            writes = [register("KICK", 0)]
+            time.sleep(min(pause_s(passed_s, takes_s), self.watchdog_s / 4))
 
     def _raise_fault(self, words: npt.NDArray[np.uint32], code: int, pc: int, info: int) -> None:
         try:
@@ -227,32 +273,4 @@ class SequencerDriver:
         finally:  # the rails come first, even if the link fails now
             self.safe()
         self.clear_fault()
-        raise BoardFault(f"{_fault_text(words, code, pc, info, at)}; rails were made safe")
-
-
-def _fault_text(words: npt.NDArray[np.uint32], code: int, pc: int, info: int, at: int) -> str:
-    """Rule, what it was about, when, and the instruction, of a fault in a program.
-
-    Args:
-        words: the program, which began at word 0.
-        code: FAULT_CODE.
-        pc: FAULT_PC.
-        info: FAULT_INFO; of faults of timing, the cycles that had passed.
-        at: FAULT_TIME, in cycles.
-    """
-    if code not in list(Fault):
-        rule = f"unknown fault {code} ({info})"
-    elif Fault(code) in microcode.TIMING_FAULTS:
-        rule = f"{Fault(code).name}: {microcode.FAULT_TEXT[code]} ({_in_us(info)})"
-    else:
-        rule = f"{Fault(code).name}: {microcode.FAULT_TEXT.get(code, 'no rule')}"
-        rule += f" ({_SUBJECT[Fault(code)]} {info})" if code in _SUBJECT else ""
-    try:
-        where = str(microcode.decode_one(words, pc))
-    except (InputError, IndexError):
-        where = "no instruction of this program"
-    return f"{rule}, {_in_us(at)} into the program, word {pc}: {where}"
-
-
-def _in_us(cycles: int) -> str:
-    return f"{cycles * 1e6 / microcode.CLOCK_HZ:.2f} us"
+        raise BoardFault(f"{fault_text(words, code, pc, info, at)}; rails were made safe")

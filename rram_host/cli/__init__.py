@@ -14,13 +14,16 @@ from threadpoolctl import threadpool_limits
 from rram_host.cli.array_commands import info, program, read, vmm
 from rram_host.cli.bench_commands import cost
 from rram_host.cli.calibrate_command import calibrate
+from rram_host.cli.check_command import check
 from rram_host.cli.common import report_error, stop
 from rram_host.cli.experiment_command import experiment_command
 from rram_host.cli.figures_command import figures
 from rram_host.cli.fit_command import fit
 from rram_host.cli.flow_commands import demo, sample, train
 from rram_host.cli.passport_command import passport
+from rram_host.cli.replay_command import replay
 from rram_host.cli.runs_command import runs
+from rram_host.cli.safe_command import safe
 from rram_host.cli.selftest_command import selftest
 from rram_host.errors import ContractError, InputError, RramError
 from rram_host.experiments.catalogue import EXPERIMENTS
@@ -52,9 +55,12 @@ for _command in (
     train,
     calibrate,
     cost,
+    check,
+    safe,
     selftest,
     passport,
     runs,
+    replay,
     figures,
     fit,
     *(experiment_command(experiment) for experiment in EXPERIMENTS.values()),

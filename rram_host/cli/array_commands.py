@@ -19,6 +19,7 @@ from rram_host.cli.common import (
     left_out_cells,
     load_array,
     on_a_board,
+    open_board,
     out_option,
     progress_bar,
     run_folder,
@@ -30,7 +31,6 @@ from rram_host.experiments import multiply
 from rram_host.experiments.steps import Steps
 from rram_host.mapping.schemes import SCHEMES
 from rram_host.records import plots
-from rram_host.session import open_board
 from rram_host.units import microsiemens, seconds
 
 _FILE = click.Path(path_type=Path)

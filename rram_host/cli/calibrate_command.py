@@ -13,6 +13,7 @@ from rram_host.cli.common import (
     BarObserver,
     emit,
     on_a_board,
+    open_board,
     out_option,
     run_folder,
     say,
@@ -21,7 +22,6 @@ from rram_host.cli.common import (
 from rram_host.experiments import calibrate as job
 from rram_host.experiments.steps import Steps
 from rram_host.records import plots
-from rram_host.session import open_board
 
 
 @click.command()

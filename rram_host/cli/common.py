@@ -22,6 +22,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from firmware_bridge.board_spec import BoardSpec
+from firmware_bridge.recording import refuse_existing
+from rram_host import session
 from rram_host.errors import InputError
 from rram_host.records.run_folder import RunFolder, plain
 from rram_host.session import Board
@@ -66,16 +69,66 @@ def emit(as_json: bool, values: Mapping[str, Any]) -> None:
         click.echo(json.dumps(plain(values)))
 
 
+_RECORD = "rram.record"
+
+
+def record_option(function: Function) -> Function:
+    """--record FILE, which `open_board` and `trace` know of by themselves."""
+    return click.option(
+        "--record",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        expose_value=False,
+        callback=_note_record,
+        help="Record every transaction with the board in this file (JSON lines; a new one). "
+        "--board replay:///FILE answers from it.",
+    )(function)
+
+
 def board_option(function: Function) -> Function:
-    """--board URL."""
+    """--board URL, and --record FILE."""
     return click.option(
         "--board",
         default=DEFAULT_BOARD,
         show_default=True,
         metavar="URL",
         help="Which board: sim://?preset=NAME&seed=N&state=FILE, "
-        "serial:///dev/ttyUSB0?baud=921600, socket://HOST:PORT, mmio://0x43C00000.",
-    )(function)
+        "serial:///dev/ttyUSB0?baud=921600, socket://HOST:PORT, mmio://0x43C00000, "
+        "replay:///FILE.",
+    )(record_option(function))
+
+
+def _note_record(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        refuse_existing(path)
+        context.meta[_RECORD] = path
+
+
+def trace() -> Path | None:
+    """Where the command at hand is to record its traffic; None where nobody asked for it."""
+    path: Path | None = click.get_current_context().meta.get(_RECORD)
+    return path
+
+
+def refuse_record(why: str) -> None:
+    """Refuse --record where this command opens no board.
+
+    Raises:
+        InputError: it was given.
+    """
+    if trace() is not None:
+        raise InputError(f"--record: there is no traffic to record {why}")
+
+
+def open_board(
+    url: str,
+    spec: BoardSpec | str | Path | None = None,
+    check: bool = True,
+    passport: Path | None = None,
+    check_map: bool = True,
+) -> Board:
+    """`rram_host.open_board` for commands: records the traffic where --record asks for it."""
+    return session.open_board(url, spec, check, passport, check_map, trace())
 
 
 def spec_option(function: Function) -> Function:

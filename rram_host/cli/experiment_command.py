@@ -23,11 +23,17 @@ from rich.table import Table
 
 from firmware_bridge import board_spec
 from firmware_bridge.board_spec import BoardSpec
-from rram_host.cli.common import emit, on_a_board, progress_bar, report_error, stop
+from rram_host.cli.common import (
+    emit,
+    on_a_board,
+    open_board,
+    progress_bar,
+    report_error,
+    stop,
+)
 from rram_host.cli.plan_options import options_of, plan_from
 from rram_host.errors import InputError
 from rram_host.experiments.experiment import Experiment, Finding
-from rram_host.session import open_board
 from rram_host.units import seconds
 
 if TYPE_CHECKING:

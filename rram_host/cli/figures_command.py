@@ -13,10 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rram_host.cli.common import emit, on_a_board, progress_bar, say
+from rram_host.cli.common import emit, on_a_board, open_board, progress_bar, refuse_record, say
 from rram_host.cli.experiment_command import finishing_first, number
 from rram_host.errors import InputError
-from rram_host.session import open_board
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FIRST = 4  # findings of a panel that are printed where the paper says nothing of them
@@ -76,6 +75,7 @@ def fig2(
 
     start, folder = time.perf_counter(), _folder(out)
     if runs is not None:
+        refuse_record("with --runs")
         shown = jobs.recorded_panels(runs, jobs.FIG2)
     else:
         shown = []

@@ -19,13 +19,17 @@ from rram_host.cli.common import (
     left_out_cells,
     need_torch,
     on_a_board,
+    open_board,
     out_option,
     passport_option,
     progress_bar,
+    record_option,
+    refuse_record,
     run_folder,
     say,
     say_left_out,
     seed_option,
+    trace,
 )
 from rram_host.errors import InputError
 
@@ -111,7 +115,7 @@ def demo(
     from rram_host.experiments import demo as job
     from rram_host.experiments.sample_lattice import SamplePlan
 
-    plan = job.DemoPlan(model, spec, passport, SamplePlan(n=n, seed=seed))
+    plan = job.DemoPlan(model, spec, passport, SamplePlan(n=n, seed=seed), trace=trace())
     folder = click.get_current_context().with_resource(job.folder_for(board, plan, out))
     with closing(BarObserver(as_json)) as observer:
         results = job.run(board, plan, observer, folder)
@@ -162,7 +166,6 @@ def sample(
     from rram_host.experiments import sample_lattice as lattice
     from rram_host.experiments.steps import Steps
     from rram_host.flows import checkpoint
-    from rram_host.session import open_board
 
     plan = lattice.SamplePlan(n=n, batch=batch, seed=seed, lora_steps=lora_steps, scheme=scheme)
     path = checkpoint.resolve(model)
@@ -224,6 +227,7 @@ def _print_sample(results: dict[str, Any]) -> None:
     metavar="URL",
     help=f"Also deploy the trained flow on this board and say its ESS there, e.g. {DEFAULT_BOARD}.",
 )
+@record_option
 @passport_option
 def train(
     as_json: bool,
@@ -241,6 +245,8 @@ def train(
     rram train --preset phi4_L4 --out runs/train      about four minutes on one core
     rram sample --model runs/train/phi4_L4.safetensors
     """
+    if not board:
+        refuse_record("without --board")
     need_torch()
     from rram_host.flows import ship
 
@@ -273,7 +279,6 @@ def _on_board(path: Path, board: str, passport: Path | None) -> dict[str, Any]:
     from rram_host.experiments import sample_lattice as lattice
     from rram_host.experiments.steps import Steps
     from rram_host.flows import checkpoint
-    from rram_host.session import open_board
 
     with (
         open_board(board, passport=passport) as opened,

@@ -8,10 +8,19 @@ from pathlib import Path
 import click
 import numpy as np
 
-from rram_host.cli.common import emit, json_option, out_option, run_folder, say, spec_option
+from rram_host.cli.common import (
+    emit,
+    json_option,
+    open_board,
+    out_option,
+    record_option,
+    refuse_record,
+    run_folder,
+    say,
+    spec_option,
+)
 from rram_host.passport import Contents, Passport
 from rram_host.records import plots
-from rram_host.session import open_board
 from rram_host.units import microsiemens
 
 _EVENTS = 8  # the last ones are shown
@@ -25,6 +34,7 @@ _TIME = "%Y-%m-%d %H:%M:%S"
 @click.option(
     "--board", metavar="URL", help="Also read the chip on this board: can it be the same?"
 )
+@record_option
 @spec_option
 @json_option
 @out_option
@@ -42,6 +52,8 @@ def passport(file: Path, board: str | None, spec: str, as_json: bool, out: Path 
     folder = run_folder("passport", out, {"file": file, "board": board, "spec": spec})
     if board:
         _compare(known, board, spec)
+    else:
+        refuse_record("without --board")
     contents, age = known.contents, known.calibration_age
     if folder and contents.map and np.isfinite(contents.map.siemens).any():
         plots.conductance_map(folder.file("map.png"), contents.map.siemens)

@@ -12,11 +12,11 @@ from rram_host.cli.common import (
     emit,
     load_array,
     on_a_board,
+    open_board,
     out_option,
     run_folder,
     say,
 )
-from rram_host.session import open_board
 from rram_host.units import seconds
 
 

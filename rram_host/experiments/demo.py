@@ -38,6 +38,7 @@ class DemoPlan:
         sample: how to sample.
         products: products compared per matrix.
         hmc: the reference run.
+        trace: file to record the traffic with the board in.
     """
 
     model: str = "phi4_L4"
@@ -46,6 +47,7 @@ class DemoPlan:
     sample: SamplePlan = field(default_factory=SamplePlan)
     products: int = 4096
     hmc: HmcSettings = field(default_factory=HmcSettings)
+    trace: Path | None = None
 
 
 def run(
@@ -65,7 +67,7 @@ def run(
     steps = Steps(observer)
     loaded = checkpoint.load(checkpoint.resolve(plan.model))
     with steps("open the board") as step:
-        board = open_board(target, plan.spec, passport=plan.passport)
+        board = open_board(target, plan.spec, passport=plan.passport, trace=plan.trace)
         step.note = f"{board.info()['contract_hash']} is the contract of both sides"
     with board:
         steps.board_time_s = lambda: board.board_time_s

@@ -20,7 +20,8 @@ from rram_host.experiments.experiment import Experiment, Finding
 from rram_host.experiments.recording import record
 from rram_host.records.columns import Data
 from rram_host.records.rebuild import rebuilt
-from rram_host.records.run_file import DONE, RunFile
+from rram_host.records.run_file import RunFile
+from rram_host.records.status import DONE
 from rram_host.session import Board
 
 # Called with (panel, experiment, units done, units in all).

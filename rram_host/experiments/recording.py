@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import h5py
 import numpy as np
 
+from firmware_bridge.traffic import TrafficDigest
 from rram_host.array.calibration import Calibration
 from rram_host.errors import InputError, RecordError, RramError
 from rram_host.experiments.agreement import check_same_run, plan_values, spec_values
@@ -32,10 +33,11 @@ from rram_host.experiments.usage import check_unused, counted
 from rram_host.records.columns import Batch, Data
 from rram_host.records.layout import Header
 from rram_host.records.place import check_place
-from rram_host.records.run_file import DONE, INTERRUPTED, RunFile, State
+from rram_host.records.run_file import RunFile, State
 from rram_host.records.run_folder import plain, versions
-from rram_host.records.run_writer import RunWriter, ending, now
+from rram_host.records.run_writer import RunWriter, now
 from rram_host.records.snapshots import Snapshots
+from rram_host.records.status import DONE, INTERRUPTED, ending
 from rram_host.session import Board
 
 P = TypeVar("P")
@@ -90,9 +92,74 @@ def record(
         else:
             state = _begun(board, experiment, plan, writer, snapshots)
         if state.status != DONE:
-            run = _Run(board, writer, snapshots, should_stop or _never, progress or _silent)
+            known = _digest(RunFile(path))
+            stop, told = should_stop or _never, progress or _silent
+            run = _Run(board, writer, snapshots, known, stop, told)
             run.go(experiment, plan, state.units)
     return RunFile(path)
+
+
+def record_again(
+    board: Board,
+    experiment: Experiment[P],
+    plan: P,
+    run: RunFile,
+    path: Path,
+    progress: Progress | None = None,
+) -> RunFile:
+    """Do again, into a new file, as many units of a run as it has committed.
+
+    Where the run was resumed, the work is begun anew, as it was then: an experiment may look at
+    the board before it goes on.
+
+    A run whose file holds the board's snapshot is begun from that, on a board that takes it;
+    another one as `record` begins it, on the board as it is.
+
+    Args:
+        board: of the same preset, seed and wiring.
+        experiment: that of the run.
+        plan: that of the run.
+        run: to be done again.
+        path: of the new file.
+        progress: told of (units done, units to do).
+
+    Returns:
+        The new run.
+
+    Raises:
+        InputError: the file cannot be made, or the board does not take the snapshot.
+        RramError: what the experiment raises.
+    """
+    check_place(path)
+    start, units = run.start(), run.state.units
+
+    def tell(done: int, total: int) -> None:
+        (progress or _silent)(min(done, units), units)
+
+    def enough() -> bool:
+        return writer.units >= units
+
+    with RunWriter(path) as writer:
+        snapshots = Snapshots(path)
+        if start is None:
+            _begun(board, experiment, plan, writer, snapshots)
+        else:
+            board.restore(start)
+            board.array.use(Calibration.from_dict(run.header.calibration))
+            header = dataclasses.replace(run.header, versions=_versions(), started=now())
+            writer.begin(header, experiment.columns(plan, board.spec), start)
+        parts = run.resumed_at()
+        again = _Run(board, writer, snapshots, TrafficDigest(), enough, tell, parts)
+        again.go(experiment, plan, 0)
+    return RunFile(path)
+
+
+def _digest(run: RunFile) -> TrafficDigest:
+    """To go on with the traffic of a run; not known where its file does not tell of all of it."""
+    if not run.state.units:
+        return TrafficDigest()
+    told = run.traffic()
+    return TrafficDigest(told[-1] if told else None)
 
 
 def _never() -> bool:
@@ -112,8 +179,9 @@ def _begun(
     header = header_of(board, experiment, plan)
     snapshots.keep_only(None)
     try:
-        snapshots.save(0, board.snapshot())
-        writer.begin(header, experiment.columns(plan, board.spec))
+        start = board.snapshot()
+        snapshots.save(0, start)
+        writer.begin(header, experiment.columns(plan, board.spec), start)
     except BaseException:
         snapshots.keep_only(None)
         raise
@@ -135,10 +203,14 @@ def header_of(board: Board, experiment: Experiment[P], plan: P) -> Header:
         chip=passport.contents.chip if passport else "",
         passport=str(passport.file.path) if passport else "",
         calibration=board.array.calibration.to_dict(),
-        versions={**versions(), "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version},
+        versions=_versions(),
         started=now(),
         map_siemens=np.asarray(board.array.read(), dtype=np.float64),
     )
+
+
+def _versions() -> dict[str, str]:
+    return {**versions(), "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}
 
 
 def _resumed(
@@ -181,17 +253,18 @@ class _Run:
     board: Board
     writer: RunWriter
     snapshots: Snapshots
+    digest: TrafficDigest
     should_stop: Callable[[], bool]
     progress: Progress
+    begun_at: Collection[int] = ()  # units with which the work is begun anew, as when resumed
 
     def go(self, experiment: Experiment[P], plan: P, start: int) -> None:
         """Do the units from `start` on; the file says how it ended, however it ended."""
         try:
             self.writer.note(counted(self.board, stopped=False))
             total = experiment.units(plan, self.board.spec)
-            done: Data = RunFile(self.writer.path).data()
             self.progress(start, total)
-            finished = self._units(experiment.run(self.board, plan, start, done), start, total)
+            finished = self._units(experiment, plan, start, total)
             self._finish(*((DONE, "") if finished else (INTERRUPTED, ASKED)))
         except BaseException as error:
             with contextlib.suppress(RecordError):  # the first error is told
@@ -213,17 +286,23 @@ class _Run:
             far = f"{run.state.units} of {run.header.units} units"
             passport.note_event(f"{run.header.experiment}: {status}, {far}, {path}")
 
-    def _units(self, work: Iterator[Batch], start: int, total: int) -> bool:
+    def _units(self, experiment: Experiment[P], plan: P, start: int, total: int) -> bool:
         """False where it was asked to stop before the end."""
+        work: Iterator[Batch] = iter(())
         for unit in range(start, total):
             if self.should_stop():
                 return False
+            if unit == start or unit in self.begun_at:
+                done: Data = RunFile(self.writer.path).data()
+                work = experiment.run(self.board, plan, unit, done)
             self.board.array.use(self.board.array.calibration)  # forgets earlier reads
-            batch = next(work, None)
+            with self.board.overheard(self.digest.note):
+                batch = next(work, None)
             if batch is None:
                 raise InputError(f"the experiment ended after {unit} of {total} units")
             self.snapshots.save(unit + 1, self.board.snapshot())
-            self.writer.commit(batch)
+            resumed = unit in self.begun_at or unit == start > 0
+            self.writer.commit(batch, self.digest.end_unit(), resumed)
             self.writer.note(counted(self.board, stopped=False))
             self.snapshots.keep_only(unit + 1)
             self.progress(unit + 1, total)

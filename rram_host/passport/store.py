@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rram_host.errors import InputError
-
-if sys.platform != "win32":
-    import fcntl
+from rram_host.file_lock import FileLock
 
 
 def layout(values: Mapping[str, Any]) -> str:
@@ -71,7 +69,8 @@ class PassportFile:
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))
         self._known: set[str | None] = {None}  # digests that are this process' own doing
-        self._lock: int | None = None
+        named = f"passport {self.path}"
+        self._lock = FileLock(self.path, named, f"{named} is in use: a board is open with it")
 
     def read(self) -> bytes | None:
         """What the file holds; None where there is no file.
@@ -103,49 +102,11 @@ class PassportFile:
             raise InputError(f"passport {self.path}: there is no folder {folder}")
         if self.path.exists() and not (self.path.is_file() and os.access(self.path, os.W_OK)):
             raise InputError(f"passport {self.path} is not a file that can be written")
-        if self._lock is not None:
-            raise self._in_use()
-        while self._lock is None:
-            self._lock = self._locked()
-
-    @property
-    def _lock_path(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.lock")
-
-    def _in_use(self) -> InputError:
-        return InputError(f"passport {self.path} is in use: a board is open with it")
-
-    def _locked(self) -> int | None:
-        """A locked descriptor; None where the lock file went away meanwhile."""
-        try:
-            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            folder = self.path.parent
-            raise InputError(
-                f"passport {self.path}: cannot write into {folder}: {error.strerror}"
-            ) from None
-        if sys.platform == "win32":  # no flock: what others wrote is still noticed by `write`
-            return lock
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), self._lock_path.stat()):
-                return lock
-        except BlockingIOError:
-            os.close(lock)
-            raise self._in_use() from None
-        except FileNotFoundError:
-            pass
-        os.close(lock)
-        return None
+        self._lock.take()
 
     def release(self) -> None:
         """Let others write the file. Releasing twice does nothing."""
-        if self._lock is None:
-            return
-        lock, self._lock = self._lock, None
-        if sys.platform != "win32":  # unlinked while it is locked: who waits for it looks again
-            self._lock_path.unlink(missing_ok=True)
-        os.close(lock)
+        self._lock.release()
 
     def write(self, text: str) -> None:
         """Replace the file; after a crash at any instant it holds the old text or the new.
@@ -154,7 +115,7 @@ class PassportFile:
             InputError: it cannot be written, or someone else has written it since it was read
                 here; then it is left alone, and the text is kept in a file beside it.
         """
-        if self._lock is None:
+        if not self._lock.held:
             self.claim()
             try:
                 self.write(text)

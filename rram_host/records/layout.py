@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5f, h5p
 
+from firmware_bridge.traffic import DIGEST_BYTES
 from rram_host.errors import InputError
 from rram_host.records.columns import Column
 
@@ -32,9 +34,12 @@ FORMAT = 1
 KIND = "rram run"
 RECORD = "record"
 MAP = "map_siemens"
-COMMIT, STATUS, REASON, ENDED, WRITER, COUNTS = (
-    f"state/{name}" for name in ("commit", "status", "reason", "ended", "writer", "counts")
+COMMIT, STATUS, REASON, ENDED, WRITER, COUNTS, TRAFFIC, START = (
+    f"state/{name}"
+    for name in ("commit", "status", "reason", "ended", "writer", "counts", "traffic", "start")
 )
+# Of a unit in `state/traffic`: the digest, and 1 where a run that was broken off went on with it.
+TRAFFIC_BYTES = DIGEST_BYTES + 1
 _TEXT_BYTES = {STATUS: 16, REASON: 2000, ENDED: 40, WRITER: 400, COUNTS: 400}
 # Small objects of the file never cross a page. A write inside a page is done whole or not at all
 # when the process is killed.
@@ -103,7 +108,11 @@ def _plain(value: Any) -> Any:
 
 
 def lay_out(
-    path: Path, header: Header, columns: Sequence[Column], state: Mapping[str, str]
+    path: Path,
+    header: Header,
+    columns: Sequence[Column],
+    state: Mapping[str, str],
+    start: bytes | None = None,
 ) -> None:
     """Write a file without records.
 
@@ -112,6 +121,7 @@ def lay_out(
         header: of the run.
         columns: of its records.
         state: texts of the state, by their place.
+        start: snapshot of the board that the run begins on; None where it offers none.
 
     Raises:
         InputError: columns that do not go together.
@@ -128,6 +138,9 @@ def lay_out(
             _put_column(file, column)
         file.attrs[_ORDER] = to_json([column.name for column in columns])
         file.create_dataset(COMMIT, data=np.zeros(2, dtype="i8"))
+        file.create_dataset(TRAFFIC, data=np.zeros((header.units, TRAFFIC_BYTES), dtype="u1"))
+        if start is not None:
+            file.create_dataset(START, data=np.frombuffer(zlib.compress(start, 1), dtype="u1"))
         for name, size in _TEXT_BYTES.items():
             text = state.get(name, "").encode()[:size]
             file.create_dataset(name, data=np.array(text, dtype=f"S{size}"))

@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 
 from rram_host.errors import InputError
-from rram_host.records.run_file import DONE, RUNNING, RunFile
+from rram_host.records.run_file import RunFile
+from rram_host.records.status import DONE, RUNNING
 
 RESERVE_BYTES = 4 << 20  # must be free to begin
 

@@ -1,20 +1,14 @@
-"""Which process writes a run, and whether it still lives; one writer a file."""
+"""Which process writes a run, and whether it still lives."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
-
-from rram_host.errors import InputError
-
-if sys.platform != "win32":
-    import fcntl
 
 _SAME_START_S = 5.0  # as told by a clock that may have been set meanwhile
 
@@ -81,48 +75,3 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-class Claim:
-    """The right to write a file, kept by a locked file beside it.
-
-    The system gives the lock back when the process ends, however it ends.
-
-    Raises:
-        InputError: somebody else has it, or the folder cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(f".{path.name}.lock")
-        self._lock: int | None = None
-        while self._lock is None:
-            self._lock = self._locked(path)
-
-    def _locked(self, path: Path) -> int | None:
-        """A locked descriptor; None where the lock file went away meanwhile."""
-        try:
-            lock = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise InputError(f"cannot write into {path.parent}: {error.strerror}") from None
-        if sys.platform == "win32":  # no flock: a live writer is still known by its number
-            return lock
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), self._path.stat()):
-                return lock
-        except BlockingIOError:
-            os.close(lock)
-            raise InputError(f"{path} is being written by another process") from None
-        except FileNotFoundError:
-            pass
-        os.close(lock)
-        return None
-
-    def release(self) -> None:
-        """Let others write. Releasing twice does nothing."""
-        if self._lock is None:
-            return
-        lock, self._lock = self._lock, None
-        if sys.platform != "win32":  # unlinked while locked: who waits for it looks again
-            self._path.unlink(missing_ok=True)
-        os.close(lock)

@@ -31,11 +31,13 @@ def rewrite(run: RunFile) -> None:
         texts = {layout.STATUS: state.status, layout.REASON: state.reason}
         texts |= {layout.ENDED: state.ended, layout.COUNTS: state.counts}
         texts |= {layout.WRITER: state.writer.text() if state.writer else ""}
-        layout.lay_out(temporary, run.header, run.columns, texts)
+        layout.lay_out(temporary, run.header, run.columns, texts, run.start())
         with layout.open_to_read(run.path) as old, h5py.File(temporary, "r+", locking=False) as new:
             for name in (layout.RECORD, *(column.name for column in run.columns)):
                 new[name].resize(state.rows, axis=0)
                 _copy(old[name], new[name], state.rows)
+            if layout.TRAFFIC in old:  # a file of an earlier version has none
+                new[layout.TRAFFIC][...] = old[layout.TRAFFIC][()]
             new[layout.COMMIT][...] = state.units, state.rows
         sync(temporary)
         temporary.replace(run.path)

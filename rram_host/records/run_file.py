@@ -7,6 +7,7 @@ commit counter do not exist here: the writer may be in the middle of them.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,16 +23,19 @@ from rram_host.records import layout
 from rram_host.records.columns import Column
 from rram_host.records.layout import Header
 from rram_host.records.process import Process
+from rram_host.records.status import INTERRUPTED, KILLED, RUNNING
 
 if TYPE_CHECKING:
     import xarray
 
 T = TypeVar("T")
 
-RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
-KILLED = "killed"  # reason of an interrupted run whose process is gone
 _TRIES = 5  # a file that is opened while its writer opens or closes it
 _AGAIN_S = 0.05
+_UNREADABLE = (
+    *(OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError),
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,45 @@ class RunFile:
 
         def take(file: h5py.File) -> dict[str, npt.NDArray[np.generic]]:
             return {column.name: _rows(file, column, slice(0, rows)) for column in self.columns}
+
+        return _read(self.path, take)
+
+    def traffic(self) -> list[bytes]:
+        """Digest of the traffic with the board up to the end of every committed unit.
+
+        See `firmware_bridge.traffic.TrafficDigest`. Empty for a file of an earlier version.
+        """
+        found = [row[:-1].tobytes() for row in self._traffic_rows()]
+        return found if all(any(digest) for digest in found) else []
+
+    def resumed_at(self) -> list[int]:
+        """Units with which the run went on after it had been broken off, counted from 0.
+
+        Empty for a file of an earlier version.
+        """
+        return [unit for unit, row in enumerate(self._traffic_rows()) if row[-1]]
+
+    def _traffic_rows(self) -> npt.NDArray[np.uint8]:
+        none = np.empty((0, layout.TRAFFIC_BYTES), np.uint8)
+
+        def take(file: h5py.File) -> npt.NDArray[np.uint8]:
+            found = file.get(layout.TRAFFIC)
+            return none if found is None else np.asarray(found[: self.state.units], np.uint8)
+
+        return _read(self.path, take)
+
+    def start(self) -> bytes | None:
+        """Snapshot of the board before the first unit; None where the file has none.
+
+        Silicon offers none, and files of earlier versions were made without.
+
+        Raises:
+            InputError: it is damaged.
+        """
+
+        def take(file: h5py.File) -> bytes | None:
+            found = layout.START in file
+            return zlib.decompress(file[layout.START][()].tobytes()) if found else None
 
         return _read(self.path, take)
 
@@ -156,7 +199,15 @@ def _read(path: Path, take: Callable[[h5py.File], T]) -> T:
         try:
             with layout.open_to_read(path) as file:
                 return take(file)
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            zlib.error,
+        ) as error:
             if not left or not _may_become_readable(path):
                 raise InputError(f"{path} is not a run file: {_short(error)}") from None
         time.sleep(_AGAIN_S)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rram_host.errors import InputError
+from rram_host.records.status import RUNNING, ending
 
 _PACKAGES = ("rram-bench", "numpy", "torch", "matplotlib")
 
@@ -64,7 +65,7 @@ def _keep_earlier(path: Path) -> None:
         earlier = json.loads(record.read_text(encoding="utf-8"))
     except ValueError:
         earlier = {}
-    if earlier.get("status") == "running" and _alive(earlier.get("process")):
+    if earlier.get("status") == RUNNING and _alive(earlier.get("process")):
         raise InputError(f"a run of process {earlier['process']} is still writing into {path}")
     number = 1
     while (path / f"earlier-{number}").exists():
@@ -109,7 +110,7 @@ class RunFolder:
             raise InputError(f"cannot write into {path}: {error}") from None
         self._record: dict[str, Any] = {
             "kind": kind,
-            "status": "running",
+            "status": RUNNING,
             "process": os.getpid(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "settings": plain(settings),
@@ -164,8 +165,5 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         """Close the record: done, failed, or interrupted by Ctrl-C or a signal."""
-        status = "done" if error is None else "failed"
-        code = error.code if isinstance(error, SystemExit) else None
-        if isinstance(error, KeyboardInterrupt) or (isinstance(code, int) and code > 128):
-            status = "interrupted"
+        status, _ = ending(error)
         self.note(status=status, ended=datetime.now(UTC).isoformat(timespec="seconds"))

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import signal
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -26,13 +25,15 @@ import numpy as np
 import numpy.typing as npt
 
 from rram_host.errors import InputError, RecordError
+from rram_host.file_lock import FileLock
 from rram_host.records import layout
 from rram_host.records.batches import checked
 from rram_host.records.columns import Batch, Column
 from rram_host.records.layout import Header
-from rram_host.records.process import Claim, Process
+from rram_host.records.process import Process
 from rram_host.records.rewrite import beside, left_open, rewrite, sweep, sync
-from rram_host.records.run_file import FAILED, INTERRUPTED, KILLED, RUNNING, RunFile, State
+from rram_host.records.run_file import RunFile, State
+from rram_host.records.status import FAILED, INTERRUPTED, KILLED, RUNNING, ending
 
 _STEP_BYTES = 1 << 20  # set aside at once
 _MARGIN_BYTES = 1 << 18  # of that, for the file's own bookkeeping and its end
@@ -65,7 +66,8 @@ class RunWriter:
         self._broken = False  # HDF5 could not write
         if not path.parent.is_dir():
             raise InputError(f"cannot record into {path}: there is no folder {path.parent}")
-        self._claim = Claim(path)
+        self._lock = FileLock(path, str(path), f"{path} is being written by another process")
+        self._lock.take()
         sweep(path)
 
     @property
@@ -75,15 +77,22 @@ class RunWriter:
 
     # ---- beginning --------------------------------------------------------------------------
 
-    def begin(self, header: Header, columns: tuple[Column, ...]) -> None:
+    def begin(
+        self, header: Header, columns: tuple[Column, ...], start: bytes | None = None
+    ) -> None:
         """Make the file; it appears under its name when it is whole.
+
+        Args:
+            header: of the run.
+            columns: of its records.
+            start: snapshot of the board that it begins on, where the board offers one.
 
         Raises:
             InputError: columns that do not go together, or the file cannot be made.
         """
         temporary = beside(self.path)
         try:
-            layout.lay_out(temporary, header, columns, _running())
+            layout.lay_out(temporary, header, columns, _running(), start)
             sync(temporary)
             temporary.replace(self.path)
             self._open(columns)
@@ -141,13 +150,20 @@ class RunWriter:
         self._file, self._columns = layout.open_to_write(self.path), columns
         names = (layout.RECORD, *(column.name for column in columns), layout.COMMIT)
         self._sets = {name: self._file[name] for name in names}
+        if layout.TRAFFIC in self._file:  # a file of an earlier version has none
+            self._sets[layout.TRAFFIC] = self._file[layout.TRAFFIC]
         self._reserve(0)
         self._put_texts(_running())
 
     # ---- records ----------------------------------------------------------------------------
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: Batch, traffic: bytes | None = None, resumed: bool = False) -> None:
         """Append the records of one unit of work; when this returns, no kill can lose them.
+
+        Args:
+            batch: the records.
+            traffic: digest of the traffic up to the end of this unit; None where not known.
+            resumed: a run that had been broken off went on with this unit.
 
         Raises:
             InputError: the batch has not the run's columns.
@@ -160,6 +176,7 @@ class RunWriter:
         try:
             for name, item in {layout.RECORD: np.arange(self._rows, rows), **values}.items():
                 self._append(self._sets[name], item.view("i1") if item.dtype == bool else item)
+            self._put_traffic(traffic, resumed)
             self._sets[layout.COMMIT][...] = self._units + 1, rows
             self._sets[layout.COMMIT].flush()
             self._units, self._rows = self._units + 1, rows
@@ -167,6 +184,12 @@ class RunWriter:
         except _FAILURES as error:
             self._broken = True
             raise self._failure(error) from None
+
+    def _put_traffic(self, digest: bytes | None, resumed: bool) -> None:
+        if layout.TRAFFIC in self._sets:
+            row = (digest or bytes(layout.TRAFFIC_BYTES - 1)) + bytes([resumed])
+            self._sets[layout.TRAFFIC][self._units] = np.frombuffer(row, dtype="u1")
+            self._sets[layout.TRAFFIC].flush()
 
     def note(self, counts: str) -> None:
         """Keep what board and passport count now.
@@ -295,17 +318,7 @@ class RunWriter:
             with contextlib.suppress(*([RecordError] if error else [])):  # the first is told
                 self.finish(*(ending(error) if error else (FAILED, "ended without a word")))
         finally:
-            self._claim.release()
-
-
-def ending(error: BaseException) -> tuple[str, str]:
-    """Status and reason of a run that an exception ended."""
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "Ctrl-C"
-    code = error.code if isinstance(error, SystemExit) else None
-    if isinstance(code, int) and code > 128:
-        return INTERRUPTED, signal.Signals(code - 128).name
-    return FAILED, f"{type(error).__name__}: {error}"
+            self._lock.release()
 
 
 def _running() -> dict[str, str]:

@@ -16,6 +16,7 @@ _EXAMPLES = {
     "rfc2217": "rfc2217://127.0.0.1:2217?baud=921600",
     "visa": "visa://TCPIP::127.0.0.1::5025::SOCKET",
     "mmio": "mmio://0x43C00000",
+    "replay": "replay:///path/run.jsonl",
 }
 _INSTALLED_EXAMPLES = {"sim": "sim://?preset=taox_180nm&seed=7"}
 
@@ -25,8 +26,9 @@ __all__ = ["Transport", "open_transport"]
 def open_transport(target: str | Transport) -> Transport:
     """Open the link that a URL names; a `Transport` is returned as it is.
 
-    serial://, socket://, rfc2217://, visa:// and mmio:// are built in. Any other scheme is looked
-    up among the boards that installed packages offer (entry points of group `rram.boards`).
+    serial://, socket://, rfc2217://, visa://, mmio:// and replay:// are built in. Any other scheme
+    is looked up among the boards that installed packages offer (entry points of group
+    `rram.boards`).
 
     Raises:
         InputError: not a URL, or a scheme that nobody offers; names every known scheme.
@@ -51,6 +53,10 @@ def open_transport(target: str | Transport) -> Transport:
         from rram_host.transports.mmio import open_mmio  # pynq's room
 
         return open_mmio(target)
+    if scheme == "replay":
+        from rram_host.transports.replay import open_replay
+
+        return open_replay(target)
     return _installed(scheme, target)(target)
 
 

@@ -51,6 +51,27 @@ class Snapshots(Protocol):
         ...
 
 
+Writes = Sequence[tuple[int, Words]]
+
+
+@runtime_checkable
+class Chains(Protocol):
+    """What a link can do beside `Transport` where a round trip costs more than what travels."""
+
+    def write_then_read(self, writes: Writes, address: int, count: int) -> Words:
+        """Write, and write, and read, in this order; nothing follows what was not done."""
+        ...
+
+
+def write_then_read(link: Transport, writes: Writes, address: int, count: int) -> Words:
+    """Write, and write, and read, in this order, on any link; the words that were read."""
+    if isinstance(link, Chains):
+        return link.write_then_read(writes, address, count)
+    for at, words in writes:
+        link.write(at, words)
+    return link.read(address, count)
+
+
 def checked_span(address: int, count: int) -> tuple[int, int]:
     """Address and count as plain integers, known to lie in the window.
 

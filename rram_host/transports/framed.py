@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from firmware_bridge import auth
 from firmware_bridge.frames import (
     MAX_IN_FLIGHT,
     MAX_WORDS,
@@ -28,9 +29,14 @@ from firmware_bridge.frames import (
     encode,
 )
 from rram_host.errors import ContractError, InputError, LinkError
-from rram_host.transports.base import Words, checked_span, checked_words
+from rram_host.transports.base import Words, Writes, checked_span, checked_words
 
+_Part = tuple[Kind, int, int, bytes]
+_NOTHING = np.empty(0, np.uint32)
+_BULK_WORDS = 64  # below, stuffing costs less than a second check sum
+_TOGETHER_BYTES = 1 << 12
 _LAST_SEQUENCE = (1 << 32) - 1
+_PROOFS = 4  # how often a key is shown: a demand that was repeated on the way may come late
 
 
 class Stream(Protocol):
@@ -61,6 +67,7 @@ class LinkSettings:
         in_flight: frames on their way at a time.
         frame_words: words a frame carries at most.
         bytes_per_s: speed of the line, which adds to all of the above.
+        bulk: long payloads travel as they are, unstuffed: for links that lose nothing.
 
     Raises:
         InputError: a time that is not positive, or a count outside what an agent takes.
@@ -72,6 +79,7 @@ class LinkSettings:
     in_flight: int = 4
     frame_words: int = MAX_WORDS
     bytes_per_s: float = math.inf
+    bulk: bool = False
 
     def __post_init__(self) -> None:
         """Check every number against its limits."""
@@ -126,6 +134,14 @@ class _Flight:
         return True
 
 
+def _demand(reply: Frame) -> bytes | None:
+    """The nonce that a bridge wants its key proved with; None where it wants no proof."""
+    if reply.kind is not Kind.ERROR:
+        return None
+    code, text = reply.reason()
+    return auth.nonce_in(text) if code == ErrorCode.AUTH else None
+
+
 class FramedTransport:
     """A `Transport` over frames on a byte stream.
 
@@ -135,6 +151,7 @@ class FramedTransport:
         settings: patience and sizes.
         clock: seconds, monotonic.
         draw_session: draws a session number, 32 bits.
+        key: shown to a bridge that demands one; it does not travel itself.
 
     Attributes:
         resent: requests that were sent more than once.
@@ -148,10 +165,11 @@ class FramedTransport:
         settings: LinkSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         draw_session: Callable[[], int] = lambda: secrets.randbits(32),
+        key: bytes | None = None,
     ) -> None:
         self._stream, self._name, self._clock = stream, name, clock
         self._settings = settings or LinkSettings()
-        self._draw_session = draw_session
+        self._draw_session, self._key = draw_session, key
         self._decoder = FrameDecoder()
         self._session: int | None = None
         self._sequence = 0
@@ -164,6 +182,7 @@ class FramedTransport:
         """Open a session with the agent, unless one is open; touches no register.
 
         Raises:
+            InputError: the bridge demands a key, and there is none, or another.
             LinkError: nobody answers.
             ContractError: the bridge speaks another protocol.
         """
@@ -176,10 +195,7 @@ class FramedTransport:
             InputError: outside the window, or refused by the board.
             LinkError: no answer; or the board failed, with its own words.
         """
-        address, count = checked_span(address, count)
-        spans = self._spans(address, count)
-        replies = self._transfer([(Kind.READ, at, n, b"") for at, n in spans])
-        return np.concatenate([np.empty(0, np.uint32), *(reply.words for reply in replies)])
+        return self.write_then_read((), address, count)
 
     def write(self, address: int, words: Words) -> None:
         """Write words to consecutive addresses; returns when the board has taken them all.
@@ -189,15 +205,33 @@ class FramedTransport:
             LinkError: no answer, and then it is unknown which of the words were taken; or the
                 board failed, with its own words.
         """
+        self._transfer(self._write_parts(address, words))
+
+    def write_then_read(self, writes: Writes, address: int, count: int) -> Words:
+        """Write, and write, and read, in this order, without waiting in between.
+
+        Nothing is done behind what was not done.
+
+        Raises:
+            InputError: outside the window, no 32-bit words, or refused by the board.
+            LinkError: no answer, and then it is unknown how far the board has come; or the board
+                failed, with its own words.
+        """
+        parts = [part for at, words in writes for part in self._write_parts(at, words)]
+        written = len(parts)
+        address, count = checked_span(address, count)
+        parts += [(Kind.READ, at, n, b"") for at, n in self._spans(address, count)]
+        found = [reply.words for reply in self._transfer(parts)[written:]]
+        return found[0].copy() if len(found) == 1 else np.concatenate([_NOTHING, *found])
+
+    def _write_parts(self, address: int, words: Words) -> list[_Part]:
         words = checked_words(words)
         address, count = checked_span(address, words.size)
         data = words.astype("<u4", copy=False).tobytes()
-        self._transfer(
-            [
-                (Kind.WRITE, at, n, data[at - address : at - address + 4 * n])
-                for at, n in self._spans(address, count)
-            ]
-        )
+        return [
+            (Kind.WRITE, at, n, data[at - address : at - address + 4 * n])
+            for at, n in self._spans(address, count)
+        ]
 
     def close(self) -> None:
         """Give the line back."""
@@ -208,17 +242,40 @@ class FramedTransport:
 
     def _connected(self) -> int:
         if self._session is None:
-            session, self._sequence = self._draw_session(), 1
-            hello = Frame(Kind.READ, session, 0, 0, 0)
-            self._raise_first_error(self._exchange([hello], self._settings.connect_s))
+            session = self._draw_session()
+            self._sequence = self._hello(session)
             self._session = session
         return self._session
+
+    def _hello(self, session: int) -> int:
+        """Open a session, proving the key where one is demanded; sequence of its first request."""
+        hello = Frame(Kind.READ, session, 0, 0, 0)
+        for _ in range(_PROOFS):
+            (reply,) = self._exchange([hello], self._settings.connect_s)
+            nonce = _demand(reply)
+            if nonce is None:
+                break
+            self._prove(session, nonce)
+        self._raise_first_error([reply])
+        return int(reply.words[0])
+
+    def _prove(self, session: int, nonce: bytes) -> None:
+        if self._key is None:
+            raise InputError(
+                f"{self._name}: the bridge demands a key: give its file, key=FILE in the URL"
+            )
+        digest = auth.frames_digest(self._key, nonce, session)
+        proof = Frame(Kind.AUTH, session, 0, 0, len(digest) // 4, digest)
+        self._raise_first_error(self._exchange([proof], self._settings.connect_s))
+
+    def _in_bulk(self, count: int) -> bool:
+        return self._settings.bulk and count >= _BULK_WORDS
 
     def _spans(self, address: int, count: int) -> list[tuple[int, int]]:
         size = self._settings.frame_words
         return [(address + 4 * i, min(size, count - i)) for i in range(0, count, size)]
 
-    def _transfer(self, parts: Sequence[tuple[Kind, int, int, bytes]]) -> list[Frame]:
+    def _transfer(self, parts: Sequence[_Part]) -> list[Frame]:
         if self._sequence + len(parts) > _LAST_SEQUENCE:
             self._session = None
         session = self._connected()
@@ -226,7 +283,11 @@ class FramedTransport:
             first = self._sequence
             self._sequence += len(parts)
             requests = [
-                Frame(kind, session, sequence, address, count, payload)
+                Frame(
+                    *(kind, session, sequence, address, count, payload),
+                    bulk=self._in_bulk(count),
+                    chained=sequence > first,
+                )
                 for sequence, (kind, address, count, payload) in enumerate(parts, first)
             ]
             replies = self._exchange(requests, self._settings.timeout_s)
@@ -248,6 +309,12 @@ class FramedTransport:
                     raise InputError(f"{self._name}: refused: {text}")
                 if code == ErrorCode.VERSION:
                     raise ContractError(f"{self._name}: {text}")
+                if code == ErrorCode.AUTH and _demand(reply) is None:
+                    raise InputError(f"{self._name}: the bridge does not take this key: {text}")
+                if code == ErrorCode.AUTH:
+                    raise LinkError(f"{self._name}: the bridge asks for its key once more")
+                if code == ErrorCode.READONLY:
+                    raise LinkError(f"{self._name}: this host may not write now: {text}")
                 raise LinkError(f"{self._name}: the bridge answered: {text}")
 
     # ---- sending, and sending again ---------------------------------------------------------
@@ -269,13 +336,24 @@ class FramedTransport:
                 heard_s, tries = self._clock(), 0
             elif self._clock() < give_up:
                 tries += 1
+                if self._decoder.wanting:  # begun in bulk, and does not go on
+                    self._decoder.give_up()
                 self.resent += len(waiting)
                 self._send(waiting)
         return [reply for reply in flight.replies if reply is not None]
 
     def _send(self, requests: Sequence[Frame]) -> None:
+        # Each call wakes the bridge, so small frames go together; but what is long is worked on
+        # there while the next is made here, and a lossy line shall lose one frame at a time.
+        least = _TOGETHER_BYTES if self._settings.bulk else 1
+        held = b""
         for request in requests:
-            self._stream.write(encode(request))
+            held += encode(request)
+            if len(held) >= least:
+                self._stream.write(held)
+                held = b""
+        if held:
+            self._stream.write(held)
 
     def _hear(self, flight: _Flight, until: float) -> bool:
         """Listen until an answer came (True), or the time is over (False)."""

@@ -53,10 +53,10 @@ class MmioTransport:
 
 
 def open_mmio(url: str) -> MmioTransport:
-    """Open `mmio://0x43C00000` through pynq, or with `?via=devmem` through /dev/mem.
+    """Open the window on this machine; `firmware_bridge.windows.open_mmio` says by which URLs.
 
     Raises:
-        InputError: not such a URL.
+        InputError: not such a URL, or an overlay without the block that it names.
         LinkError: the window cannot be mapped.
     """
     try:

@@ -1,27 +1,41 @@
 """Serial ports, and everything else that pyserial opens by URL.
 
 `serial:///dev/ttyUSB0?baud=921600`, `serial:///dev/pts/3`, `serial://./rram0` (a relative path),
-`serial://COM3`; `socket://host:port`; `rfc2217://host:port?baud=921600`. `timeout` (seconds without
-an answer before a request is given up) goes with serial:// and socket://; other keys of the last
-two are pyserial's.
+`serial://COM3`; `serial://usb` (the ZC706's own USB port, wherever it is plugged in) or
+`serial://?vid=10C4&pid=EA60`, with `serial=NUMBER` where several fit; `socket://host:port`;
+`rfc2217://host:port?baud=921600`. `timeout` (seconds without an answer before a request is given
+up) goes with serial:// and socket://, `key` (a file) with all of them, for a bridge that asks for
+one; other keys of the last two are pyserial's.
 """
 
 from __future__ import annotations
 
-import errno
 import math
+import os
+import select
 import time
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
+from firmware_bridge.auth import load_key
+from firmware_bridge.frames import MAX_IN_FLIGHT
 from rram_host.errors import InputError, LinkError
 from rram_host.transports.base import positive
 from rram_host.transports.framed import FramedTransport, LinkSettings
+from rram_host.transports.overheard import connected
+from rram_host.transports.ports import usb_port, why_not_open
 
 DEFAULT_BAUD = 921600
 _POLL_S = 0.05
+_CHUNK = 1 << 16
 _BITS_A_BYTE = 10  # start, eight data bits, stop
-_OWN_KEYS = {"serial": {"baud", "timeout"}, "socket": {"timeout"}, "rfc2217": {"baud"}}
+_USB_KEYS = {"pid", "serial", "vid"}
+_OWN_KEYS = {
+    "serial": {"baud", "key", "timeout"} | _USB_KEYS,
+    "socket": {"key", "timeout"},
+    "rfc2217": {"baud", "key"},
+}
 
 
 class PortStream:
@@ -66,27 +80,71 @@ class PortStream:
 
     def close(self) -> None:
         """Give the port back."""
+        # Where the far end of socket:// or rfc2217:// hung up first, pyserial's close fails at
+        # `shutdown` and, ignoring that, drops the socket without closing it.
+        socket = getattr(self._port, "_socket", None)
         self._port.close()
+        if socket is not None:
+            socket.close()
+
+
+class DescriptorStream(PortStream):
+    """The same for ports with a descriptor and a timeout of zero: a wait is one system call."""
+
+    def read(self, timeout_s: float) -> bytes:
+        """Return bytes as soon as some are there; b"" after `timeout_s` without any.
+
+        Raises:
+            LinkError: the port is gone.
+        """
+        try:
+            if not select.select([self._port.fileno()], [], [], timeout_s)[0]:
+                return b""
+            data = piece = bytes(self._port.read(_CHUNK))
+            while piece and len(data) < _CHUNK:  # a terminal gives 4 kB at a time
+                piece = self._port.read(_CHUNK)
+                data += piece
+        except (OSError, TypeError, ValueError) as error:  # the last two: closed under way
+            raise LinkError(f"{self._name}: the line is gone: {error}") from error
+        return data
 
 
 class SocketStream(PortStream):
-    """The same for socket://, whose `in_waiting` knows only "none" and "some"."""
+    """The same for socket://, read without pyserial.
 
-    def _rest(self) -> bytes:
-        self._port.timeout = 0  # on a socket only a number, nothing is set up
+    Its `read` drops what came before the far end hung up, and takes two system calls more.
+    """
+
+    def read(self, timeout_s: float) -> bytes:
+        """Return bytes as soon as some are there; b"" after `timeout_s` without any.
+
+        Raises:
+            LinkError: the far end has hung up.
+        """
         try:
-            return bytes(self._port.read(1 << 16))
-        finally:
-            self._port.timeout = _POLL_S
+            if not select.select([self._port.fileno()], [], [], timeout_s)[0]:
+                return b""
+            data = bytes(self._port._socket.recv(_CHUNK))
+        except (OSError, AttributeError, ValueError) as error:  # the last two: closed under way
+            raise LinkError(f"{self._name}: the line is gone: {error}") from error
+        if not data:
+            raise LinkError(f"{self._name}: the line is gone: the far end has hung up")
+        return data
 
-    def close(self) -> None:
-        """Give the socket back."""
-        # Where the far end hung up first, pyserial's close fails at `shutdown` and, ignoring
-        # that, drops the socket without closing it.
-        socket = getattr(self._port, "_socket", None)
-        super().close()
-        if socket is not None:
-            socket.close()
+
+# ---- opening --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a URL names: the port as pyserial takes it, and how to use it."""
+
+    url: str
+    scheme: str
+    port: str
+    baud: int
+    settings: LinkSettings
+    key: bytes | None
 
 
 def open_serial(url: str) -> FramedTransport:
@@ -94,31 +152,45 @@ def open_serial(url: str) -> FramedTransport:
 
     Raises:
         InputError: not such a URL.
-        LinkError: the port is missing, forbidden or busy, or nothing answers there.
+        LinkError: the port is missing, forbidden or busy, nothing answers there, or something
+            that is no bridge.
         ContractError: the bridge speaks another protocol.
     """
+    target = _parse(url)
+    port = _open_port(target)
+    return connected(_stream(target, port), url, target.settings, target.key)
+
+
+def _stream(target: _Target, port: Any) -> PortStream:
+    if target.scheme == "socket":
+        return SocketStream(port, target.url)
+    return (DescriptorStream if _has_descriptor(target) else PortStream)(port, target.url)
+
+
+def _has_descriptor(target: _Target) -> bool:
+    return target.scheme == "socket" or (target.scheme == "serial" and os.name == "posix")
+
+
+def _parse(url: str) -> _Target:
     parts, query = urlsplit(url), dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     if parts.scheme not in _OWN_KEYS:
         raise InputError(f"{url}: expected serial://, socket:// or rfc2217://")
     if parts.scheme == "socket":
         _check_socket(url, parts)
-    own = {key: query.pop(key) for key in sorted(_OWN_KEYS[parts.scheme] & set(query))}
+    known = _OWN_KEYS[parts.scheme]
+    own = {key: query.pop(key) for key in sorted(known & set(query))}
     if parts.scheme == "serial" and query:
-        raise InputError(f"{url}: unknown key {min(query)!r}; known: baud, timeout")
+        raise InputError(f"{url}: unknown key {min(query)!r}; known: {', '.join(sorted(known))}")
     baud = positive(url, "baud", own.get("baud", DEFAULT_BAUD))
-    on_wire = parts.scheme == "serial" and not parts.path.startswith("/dev/pts/")
-    rate = baud / _BITS_A_BYTE if on_wire or parts.scheme == "rfc2217" else math.inf
     timeout_s = positive(url, "timeout", own.get("timeout", LinkSettings.timeout_s))
-    settings = LinkSettings(timeout_s=timeout_s, bytes_per_s=rate)
-    port = _open_port(url, parts, query, int(baud), settings)
-    stream = SocketStream(port, url) if parts.scheme == "socket" else PortStream(port, url)
-    transport = FramedTransport(stream, url, settings)
-    try:
-        transport.connect()
-    except BaseException:
-        transport.close()
-        raise
-    return transport
+    key = load_key(own["key"]) if "key" in own else None
+    port = _port_name(url, parts, query, own)
+    on_wire = parts.scheme == "serial" and not port.startswith("/dev/pts/")
+    rate = baud / _BITS_A_BYTE if on_wire or parts.scheme == "rfc2217" else math.inf
+    bulk = parts.scheme == "socket"
+    in_flight = MAX_IN_FLIGHT if bulk else LinkSettings.in_flight
+    settings = LinkSettings(timeout_s=timeout_s, bytes_per_s=rate, bulk=bulk, in_flight=in_flight)
+    return _Target(url, parts.scheme, port, int(baud), settings, key)
 
 
 def _check_socket(url: str, parts: SplitResult) -> None:
@@ -131,38 +203,30 @@ def _check_socket(url: str, parts: SplitResult) -> None:
         raise InputError(f"{url}: needs a host and a port, e.g. socket://127.0.0.1:5025")
 
 
-def _open_port(
-    url: str, parts: SplitResult, query: dict[str, str], baud: int, settings: LinkSettings
-) -> Any:
+def _port_name(url: str, parts: SplitResult, query: dict[str, str], own: dict[str, str]) -> str:
+    if parts.scheme != "serial":
+        return parts._replace(query=urlencode(query)).geturl()
+    named, numbers = parts.netloc + parts.path, _USB_KEYS & set(own)
+    if named == "usb" or (not named.strip("/") and numbers):
+        return usb_port(url, own)
+    if not named.strip("/"):
+        raise InputError(f"{url}: names no port; expected e.g. serial:///dev/ttyUSB0?baud=921600")
+    if numbers:
+        raise InputError(f"{url}: names the port {named}, so {min(numbers)} has nothing to find")
+    return named
+
+
+def _open_port(target: _Target) -> Any:
     import serial  # only this module needs it
 
-    target = parts.netloc + parts.path
-    if not target.strip("/"):
-        raise InputError(f"{url}: names no port; expected e.g. serial:///dev/ttyUSB0?baud=921600")
-    options: dict[str, Any] = {"baudrate": baud, "timeout": _POLL_S}
-    if parts.scheme == "serial":
+    timeout_s = 0 if _has_descriptor(target) else _POLL_S
+    options: dict[str, Any] = {"baudrate": target.baud, "timeout": timeout_s}
+    if target.scheme == "serial":
         options["exclusive"] = True
-    else:
-        target = parts._replace(query=urlencode(query)).geturl()
-    if parts.scheme != "rfc2217":  # which refuses to open with one
-        line_s = 4 * settings.frame_words / settings.bytes_per_s
-        options["write_timeout"] = settings.timeout_s + 2 * line_s
+    if target.scheme != "rfc2217":  # which refuses to open with one
+        line_s = 4 * target.settings.frame_words / target.settings.bytes_per_s
+        options["write_timeout"] = target.settings.timeout_s + 2 * line_s
     try:
-        return serial.serial_for_url(target, **options)
+        return serial.serial_for_url(target.port, **options)
     except (OSError, ValueError) as error:
-        raise LinkError(f"{url}: {_explain(target, error)}") from error
-
-
-def _explain(port: str, error: Exception) -> str:
-    """Why a port does not open, and what to do about it."""
-    number = getattr(error, "errno", None)
-    if number == errno.ENOENT:
-        from serial.tools.list_ports import comports  # only this module needs it
-
-        found = ", ".join(sorted(item.device for item in comports())) or "none"
-        return f"there is no port {port}; serial ports of this machine: {found}"
-    if number in (errno.EACCES, errno.EPERM):
-        return f"no permission to open {port}: is your user in the group that owns it (dialout)?"
-    if number in (errno.EBUSY, errno.EAGAIN):
-        return f"{port} is in use by another program"
-    return f"cannot open {port}: {error}"
+        raise LinkError(f"{target.url}: {why_not_open(target.port, error)}") from error

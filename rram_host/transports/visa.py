@@ -1,163 +1,51 @@
 """Boards behind a VISA library, for labs whose instruments all speak VISA.
 
-`visa://TCPIP::127.0.0.1::5025::SOCKET`, `visa://ASRL/dev/ttyUSB0::INSTR?baud=921600`: what follows
-visa:// is a VISA resource string of a message-based resource, whose bytes carry the frames. Keys:
-`baud` (ASRL only), `timeout` (seconds without an answer before a request is given up) and `library`
-(as PyVISA writes it: `@py`, the default, needs no vendor library; `@ivi` takes the system's).
+`visa://TCPIP::127.0.0.1::5025::SOCKET`, `visa://TCPIP::127.0.0.1::hislip0::INSTR` (with a port of
+its own: `hislip0,4881`), `visa://ASRL/dev/ttyUSB0::INSTR?baud=921600`: what follows visa:// is a
+VISA resource string of a message-based resource, whose bytes carry the frames. Keys: `baud` (ASRL
+only), `key` (a file, for a bridge that asks for one), `timeout` (seconds without an answer before a
+request is given up) and `library` (as PyVISA writes it: `@py`, the default, needs no vendor
+library; `@ivi` takes the system's).
 """
 
 from __future__ import annotations
 
 import math
 import socket
+import struct
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 from weakref import WeakKeyDictionary
 
-from firmware_bridge.frames import Frame, Kind, encode
+from firmware_bridge.auth import load_key
 from rram_host.errors import InputError, LinkError
 from rram_host.transports.base import positive
 from rram_host.transports.framed import FramedTransport, LinkSettings
+from rram_host.transports.overheard import connected
 from rram_host.transports.serial import DEFAULT_BAUD
+from rram_host.transports.visa_streams import (
+    LONGEST_MS,
+    HislipStream,
+    MessageStream,
+    SerialStream,
+)
 
 if TYPE_CHECKING:
     from pyvisa import ResourceManager
-    from pyvisa.resources import MessageBasedResource, SerialInstrument
+    from pyvisa.resources import MessageBasedResource
 
 DEFAULT_LIBRARY = "@py"
-_KEYS = ("baud", "library", "timeout")
+_KEYS = ("baud", "key", "library", "timeout")
 _EXAMPLE = "visa://TCPIP::127.0.0.1::5025::SOCKET"
+HISLIP_PORT = 4880  # where HiSLIP servers listen
+_INITIALIZE, _INITIALIZE_RESPONSE, _FATAL_ERROR = 0, 1, 2  # of its messages
+_VERSION_1 = 0x0100_7878  # what pyvisa-py says of itself
+_HISLIP_RESEND_S = 2.0
 _BITS_A_BYTE = 10  # start, eight data bits, stop
 _TAKEN_PER_S = 50_000  # bytes; pyvisa-py fetches those of a port one by one, whatever the line does
-_WAIT_MS = 50
-_DRAIN_MS = 1  # the shortest that VISA knows
-_BULK = 1 << 16
-_PAUSES_S = (1e-4, 5e-3)
-_LONGEST_MS = 0xFFFF_FFFE  # one more means for ever
-
-# Without a message end pyvisa-py's sockets return at once only when all that was asked for is
-# there, and wait at least 1 ms for more otherwise. Of the usual replies the sizes are known: the
-# shortest there is, to a write, and how much longer the reply with one word is.
-_SHORTEST = len(encode(Frame(Kind.REPLY, 0, 0, 0, 0)))
-_SIZES = (_SHORTEST, 4, _BULK)
-
-
-# ---- streams --------------------------------------------------------------------------------
-
-
-class MessageStream:
-    """A VISA resource as a `Stream`; every read of the library returns what is there.
-
-    Args:
-        resource: an open resource without termination characters.
-        name: what to call it in messages, normally its URL.
-        write_ms: how long the far end may take no byte.
-        held: what `close` gives back.
-    """
-
-    def __init__(
-        self, resource: MessageBasedResource, name: str, write_ms: int, held: ExitStack
-    ) -> None:
-        self._resource, self._name, self._write_ms, self._held = resource, name, write_ms, held
-        self._patience_ms = -1
-
-    def write(self, data: bytes) -> None:
-        """Send all bytes.
-
-        Raises:
-            LinkError: the resource is gone, or takes nothing.
-        """
-        with _link_errors(f"{self._name}: cannot send"):
-            self._be_patient(self._write_ms)
-            sent = self._resource.write_raw(data)
-        if sent != len(data):
-            raise LinkError(f"{self._name}: cannot send: {sent} of {len(data)} bytes were taken")
-
-    def read(self, timeout_s: float) -> bytes:
-        """Return bytes as soon as some are there; b"" after `timeout_s` without any.
-
-        Raises:
-            LinkError: the resource is gone.
-        """
-        until = time.monotonic() + timeout_s
-        with _link_errors(f"{self._name}: the line is gone"):
-            while True:
-                data = self._available()
-                if data or time.monotonic() >= until:
-                    return data
-
-    def close(self) -> None:
-        """Give the resource back, and the resource manager with its last link."""
-        self._held.close()
-
-    def _available(self) -> bytes:
-        data = b""
-        for size in _SIZES:
-            self._be_patient(_DRAIN_MS if size == _BULK else _WAIT_MS)
-            piece = self._piece(size)
-            data += piece
-            if len(piece) < size or piece.endswith(b"\0"):  # that is all, or a frame is complete
-                break
-        return data
-
-    def _piece(self, size: int) -> bytes:
-        from pyvisa import VisaIOError  # only this module needs it
-        from pyvisa.constants import StatusCode
-
-        try:
-            return self._resource.read_bytes(size, chunk_size=size, break_on_termchar=True)
-        except VisaIOError as error:
-            if error.error_code != StatusCode.error_timeout:
-                raise
-            return b""
-
-    def _be_patient(self, patience_ms: int) -> None:
-        if patience_ms != self._patience_ms:
-            self._resource.timeout = patience_ms
-            self._patience_ms = patience_ms
-
-
-class SerialStream(MessageStream):
-    """The same for ASRL resources, which have no message end but know what has arrived.
-
-    A read that runs out of time loses what it had, and a change of the timeout sets the whole port
-    up again. So nothing is read that is not there, and the timeout is set once, for writing.
-    """
-
-    _resource: SerialInstrument
-
-    def read(self, timeout_s: float) -> bytes:
-        """Return bytes as soon as some are there; b"" after `timeout_s` without any.
-
-        Raises:
-            LinkError: the port is gone.
-        """
-        start_s, waited_s = time.monotonic(), 0.0
-        with _link_errors(f"{self._name}: the line is gone"):
-            self._be_patient(self._write_ms)
-            while True:
-                size = self._resource.bytes_in_buffer
-                if size or waited_s >= timeout_s:
-                    return self._piece(size)
-                # Short against what was waited already: soon heard, and yet few looks.
-                time.sleep(min(max(waited_s / 8, _PAUSES_S[0]), _PAUSES_S[1]))
-                waited_s = time.monotonic() - start_s
-
-
-@contextmanager
-def _link_errors(what: str) -> Iterator[None]:
-    from pyvisa import Error  # only this module needs it
-
-    try:
-        yield
-    # pyvisa-py passes on what sockets and pyserial raise, and fails as it can if closed under way.
-    except (Error, OSError, AttributeError, TypeError, ValueError) as error:
-        raise LinkError(f"{what}: {error}") from error
 
 
 # ---- opening --------------------------------------------------------------------------------
@@ -172,11 +60,12 @@ class _Target:
     library: str
     baud: int
     settings: LinkSettings
+    key: bytes | None
 
     @property
     def write_ms(self) -> int:
         line_s = 4 * self.settings.frame_words / self.settings.bytes_per_s
-        return min(math.ceil(1000 * (self.settings.timeout_s + 2 * line_s)), _LONGEST_MS)
+        return min(math.ceil(1000 * (self.settings.timeout_s + 2 * line_s)), LONGEST_MS)
 
 
 def open_visa(url: str) -> FramedTransport:
@@ -184,17 +73,17 @@ def open_visa(url: str) -> FramedTransport:
 
     Raises:
         InputError: not such a URL, or no message-based resource.
-        LinkError: the library or the resource is missing, forbidden or busy, or nothing answers.
+        LinkError: the library or the resource is missing, forbidden or busy, nothing answers
+            there, or something that is no bridge.
         ContractError: the bridge speaks another protocol.
     """
     target, held = _parse(url), ExitStack()
     try:
-        transport = FramedTransport(_open_stream(target, held), url, target.settings)
-        transport.connect()
+        stream = _open_stream(target, held)
+        return connected(stream, url, target.settings, target.key)
     except BaseException:
         held.close()
         raise
-    return transport
 
 
 def _parse(url: str) -> _Target:
@@ -203,33 +92,56 @@ def _parse(url: str) -> _Target:
     if scheme != "visa" or not resource:
         raise InputError(f"{url}: names no VISA resource; expected e.g. {_EXAMPLE}")
     query, is_serial = dict(parse_qsl(keys, keep_blank_values=True)), _is_serial(resource)
-    known = [key for key in _KEYS if is_serial or key != "baud"]
-    for key in query:
-        if key not in known:
-            raise InputError(f"{url}: unknown key {key!r}; known here: {', '.join(known)}")
+    known = [name for name in _KEYS if is_serial or name != "baud"]
+    unknown = [name for name in query if name not in known]
+    if unknown:
+        raise InputError(f"{url}: unknown key {unknown[0]!r}; known here: {', '.join(known)}")
     baud = int(positive(url, "baud", query.get("baud", DEFAULT_BAUD)))
     timeout_s = positive(url, "timeout", query.get("timeout", LinkSettings.timeout_s))
     # Patience follows the slower of line and library, on a pseudo-terminal too: what is asked for
     # again while it still comes is answered twice, and clogs the line.
     rate = min(baud / _BITS_A_BYTE, _TAKEN_PER_S) if is_serial else math.inf
-    settings = LinkSettings(timeout_s=timeout_s, bytes_per_s=rate)
-    return _Target(url, resource, query.get("library") or DEFAULT_LIBRARY, baud, settings)
+    settings = LinkSettings(timeout_s=timeout_s, bytes_per_s=rate, bulk=_is_tcp(resource))
+    if _is_hislip(resource):  # one message on its way at a time; and nothing is ever lost
+        settings = replace(settings, in_flight=1, resend_s=_HISLIP_RESEND_S, bulk=True)
+    library = query.get("library") or DEFAULT_LIBRARY
+    key = load_key(query["key"]) if "key" in query else None
+    return _Target(url, resource, library, baud, settings, key)
 
 
 def _is_serial(resource: str) -> bool:
     return resource.upper().startswith("ASRL")
 
 
+def _is_tcp(resource: str) -> bool:
+    return resource.upper().startswith("TCPIP")
+
+
+def _is_hislip(resource: str) -> bool:
+    return "::HISLIP" in resource.upper()
+
+
 def _open_stream(target: _Target, held: ExitStack) -> MessageStream:
     _check_name(target)
     manager = _take_manager(target)
     held.callback(_give_back, manager)
-    resource = _open_resource(manager, target)
-    held.callback(resource.close)
-    try:
-        _make_transparent(resource, target)
-    except Exception as error:  # pyvisa-py raises what pyserial and termios raise
-        raise LinkError(f"{target.url}: cannot set up {target.resource}: {error}") from error
+
+    def ready() -> MessageBasedResource:
+        resource = _open_resource(manager, target)
+        held.callback(resource.close)
+        try:
+            _make_transparent(resource, target)
+        except Exception as error:  # pyvisa-py raises what pyserial and termios raise
+            raise LinkError(f"{target.url}: cannot set up {target.resource}: {error}") from error
+        return resource
+
+    def ready_again() -> MessageBasedResource:
+        _check_name(target)
+        return ready()
+
+    resource = ready()
+    if _is_hislip(target.resource):
+        return HislipStream(resource, target.url, target.write_ms, held, ready_again)
     stream = SerialStream if hasattr(resource, "bytes_in_buffer") else MessageStream
     return stream(resource, target.url, target.write_ms, held)
 
@@ -250,9 +162,39 @@ def _check_name(target: _Target) -> None:
         except OSError as error:
             raise LinkError(f"{target.url}: no host {parsed.host_address}: {error}") from error
     if isinstance(parsed, rname.TCPIPSocket):
-        port = int(parsed.port) if parsed.port.isdecimal() else 0
-        if not 0 < port < 1 << 16:
-            raise InputError(f"{target.url}: port {parsed.port} is outside 1..65535")
+        _port_number(target, parsed.port)
+    elif isinstance(parsed, rname.TCPIPInstr) and _is_hislip(target.resource):
+        device, comma, port = parsed.lan_device_name.partition(",")
+        number = _port_number(target, port) if comma else HISLIP_PORT
+        _knock(target, parsed.host_address, number, device)
+
+
+def _port_number(target: _Target, text: str) -> int:
+    port = int(text) if text.isdecimal() else 0
+    if not 0 < port < 1 << 16:
+        raise InputError(f"{target.url}: port {text} is outside 1..65535")
+    return port
+
+
+def _knock(target: _Target, host: str, port: int, device: str) -> None:
+    """Say plainly who is not there, or is no HiSLIP server; pyvisa-py finds no resource then."""
+    where, name = f"{target.url}: at {host} port {port}", device.encode()
+    hello = struct.pack("!2sBBIQ", b"HS", _INITIALIZE, 0, _VERSION_1, len(name)) + name
+    try:
+        with socket.create_connection((host, port), target.settings.connect_s) as line:
+            line.sendall(hello)
+            answer = line.recv(256)
+    except TimeoutError as error:
+        raise LinkError(f"{where} nobody answers: {error}") from error
+    except OSError as error:
+        raise LinkError(f"{where} is nobody: {error}") from error
+    if answer[:3] == bytes([*b"HS", _FATAL_ERROR]):
+        raise LinkError(
+            f"{where} the HiSLIP server refuses: {answer[16:].decode(errors='replace')}"
+        )
+    if answer[:3] != bytes([*b"HS", _INITIALIZE_RESPONSE]):
+        what = f"answers {answer[:40]!r}" if answer else "hangs up"
+        raise LinkError(f"{where} is no HiSLIP server: it {what}")
 
 
 def _open_resource(manager: ResourceManager, target: _Target) -> MessageBasedResource:

@@ -40,6 +40,16 @@ def _assert_safe(emulated: EmulatedBoard, above_zero_v: float = 1e-12) -> None:
         assert math.isnan(rails[f"SL{line}"]) or rails[f"SL{line}"] == 0.0
 
 
+def _run_unchecked(board, program) -> None:
+    """Run a program that the host itself would refuse."""
+    driver = board._core.driver
+    checker, driver.checker = driver.checker, None
+    try:
+        driver.run(program)
+    finally:
+        driver.checker = checker
+
+
 def _high_rails(board) -> None:
     """A program that ends with lines up and switches closed."""
     program = board._core.program()
@@ -50,7 +60,7 @@ def _high_rails(board) -> None:
     program.latch()
     program.settle()
     program.close_sl(0)
-    board._core.driver.run(program)
+    _run_unchecked(board, program)
 
 
 class _Altered:
@@ -105,7 +115,7 @@ def test_safe_works_while_the_board_stays_open_and_in_a_fault(emulated):
         _high_rails(board)
         emulated.write(registers.PROGRAM.offset, np.array([0x8000_001F], dtype=np.uint32))
         emulated.write(registers.offset("CTRL"), np.array([1], dtype=np.uint32))
-        assert emulated.read(registers.offset("STATUS"), 1)[0] == registers.STATUS_FAULT
+        assert emulated.read(registers.offset("STATUS"), 1)[0] & registers.STATUS_FAULT
         board.safe()
         _assert_safe(emulated)
 
@@ -145,7 +155,7 @@ def test_a_board_left_in_any_state_is_made_safe_by_opening_it(emulated):
 def test_a_fault_that_the_last_host_left_latched_does_not_keep_the_next_one_out(emulated):
     emulated.write(registers.PROGRAM.offset, np.array([0x8000_001F], dtype=np.uint32))
     emulated.write(registers.offset("CTRL"), np.array([1], dtype=np.uint32))
-    assert emulated.read(registers.offset("STATUS"), 1)[0] == registers.STATUS_FAULT
+    assert emulated.read(registers.offset("STATUS"), 1)[0] & registers.STATUS_FAULT
     with open_board(emulated) as board:
         assert board.array.read().shape == (32, 32)
 
@@ -273,12 +283,12 @@ def test_a_program_beyond_the_device_limits_faults_before_a_rail_moves(emulated)
         monitor = emulated.bench.stress
 
         def watched(*a):
-            moved.extend(v for v in emulated.truth.rails_v.values() if v > 0.95)
+            moved.extend(v for v in emulated.bench.rails_v().values() if v > 0.95)
             monitor(*a)
 
         emulated.bench.stress = watched
         with pytest.raises(BoardFault, match=r"LIMIT: .*limit register.*DAC   addr=0x8.*made safe"):
-            board._core.driver.run(program)
+            _run_unchecked(board, program)
         assert set(moved) <= {emulated.spec.sl_rail_v}, "lines of the safe program at most"
         assert all(code == 0 for dac in emulated.bench.dacs for code in dac.buffer)
         _assert_safe(emulated)
@@ -294,7 +304,7 @@ def test_a_fault_names_its_rule_and_its_instruction(emulated):
         # the latch is one frame of 0.5 us, and the conversion comes at once
         words = r"NOT_SETTLED: .*5 us.*\(0\.00 us\), 0\.50 us into the program, word 1: CONV  3;"
         with pytest.raises(BoardFault, match=words):
-            board._core.driver.run(program)
+            _run_unchecked(board, program)
 
 
 def test_a_program_and_a_table_that_do_not_fit_are_refused_before_they_are_sent(emulated):

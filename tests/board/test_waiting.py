@@ -114,7 +114,7 @@ class _Slow:
         before = self.board.clock.now_s
         self.board.write(address, words)
         if address == registers.offset("CTRL"):
-            self.done_s = self.now_s + self.board.clock.now_s - before
+            self.done_s = self.now_s + (self.board.clock.now_s - before)
         if address == registers.offset("CTRL") and words[0] == registers.CTRL_SAFE:
             self.done_s = self.now_s
 

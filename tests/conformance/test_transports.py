@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partialmethod
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,14 +17,25 @@ from hypothesis import strategies as st
 
 from firmware_bridge import registers
 from firmware_bridge.agent import Agent
+from firmware_bridge.hislip import HislipServer
+from firmware_bridge.recording import Recorder
 from firmware_bridge.server import PtyServer, TcpServer, serve_stream
-from firmware_bridge.windows import DevMemWindow, PynqWindow
+from firmware_bridge.windows import DevMemWindow, OverlayWindow, PynqWindow
 from rram_host.errors import InputError, LinkError, RramError
 from rram_host.transports import Transport, open_transport
 from rram_host.transports.framed import LinkSettings
 from rram_host.transports.mmio import MmioTransport
 from tests.doubles import MemoryWindow, Rfc2217Server
-from tests.pynq_device import EmulatedDevice, MappedDevice
+from tests.pynq_device import (
+    EmulatedDevice,
+    MappedDevice,
+    MappedZynqDevice,
+    ZynqDevice,
+    overlay_files,
+)
+
+# pyserial's RFC 2217 client names its threads in an old way
+pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")
 
 TABLE, SCRATCH, END = registers.TABLE, registers.offset("SCRATCH"), registers.WINDOW_BYTES
 BASE, LENGTH = registers.WINDOW_BASE, registers.WINDOW_BYTES
@@ -47,6 +59,12 @@ def over_socket(_):
 
 
 @contextmanager
+def over_rfc2217(_):
+    with PtyServer(MemoryWindow()) as pty, Rfc2217Server(pty.path) as remote:
+        yield open_transport(f"rfc2217://127.0.0.1:{remote.port}?baud=4000000")
+
+
+@contextmanager
 def over_visa_socket(_):
     with TcpServer(MemoryWindow()) as server:
         yield open_transport(f"visa://TCPIP::{server.host}::{server.port}::SOCKET")
@@ -56,6 +74,12 @@ def over_visa_socket(_):
 def over_visa_serial(_):
     with PtyServer(MemoryWindow()) as server:
         yield open_transport(f"visa://ASRL{server.path}::INSTR?baud=921600")
+
+
+@contextmanager
+def over_visa_hislip(_):
+    with HislipServer(Agent(MemoryWindow()), port=0) as server:
+        yield open_transport(f"visa://TCPIP::{server.host}::hislip0,{server.port}::INSTR")
 
 
 @contextmanager
@@ -71,6 +95,12 @@ def pynq_mapped(_):
 
 
 @contextmanager
+def pynq_overlay(folder):
+    device = MappedZynqDevice(np.zeros(LENGTH // 4, np.uint32))
+    yield MmioTransport(OverlayWindow(overlay_files(folder), device=device))
+
+
+@contextmanager
 def dev_mem(folder):
     path = folder / "mem"
     with path.open("wb") as file:
@@ -82,10 +112,13 @@ OPENERS = [
     in_memory,
     over_pty,
     over_socket,
+    over_rfc2217,
     over_visa_socket,
     over_visa_serial,
+    over_visa_hislip,
     pynq_registers,
     pynq_mapped,
+    pynq_overlay,
     dev_mem,
 ]
 
@@ -157,6 +190,26 @@ def test_nothing_is_a_valid_amount(link):
     assert link.read(SCRATCH, 0).shape == (0,)
 
 
+def test_what_is_recorded_on_a_link_is_answered_by_a_replay(link, tmp_path):
+    def job(board):
+        board.write(SCRATCH, np.array([5], dtype=np.uint32))
+        board.write(TABLE.offset, random_words(20_000, 3))
+        words = board.read(TABLE.offset, 20_000)
+        board.write(SCRATCH, words[:1])
+        return np.concatenate([words, board.read(SCRATCH, 1)])
+
+    recorder = Recorder(SimpleNamespace(read=link.read, write=link.write), tmp_path / "job.jsonl")
+    recorded = job(recorder)
+    recorder.close()
+    replay = open_transport(f"replay://{tmp_path}/job.jsonl")
+    assert isinstance(replay, Transport)
+    assert np.array_equal(job(replay), recorded)
+    assert replay.finished
+    with pytest.raises(LinkError, match="ends"):
+        replay.read(SCRATCH, 1)
+    replay.close()
+
+
 @pytest.mark.parametrize(
     ("address", "count", "word"),
     [
@@ -204,19 +257,9 @@ def test_closed_is_closed(opener, tmp_path):
 def test_pynq_knows_nothing_of_the_emulated_devices():
     from pynq.pl_server.device import Device, DeviceMeta
 
-    assert not {EmulatedDevice, MappedDevice} & set(DeviceMeta._subclasses.values())
+    ours = {EmulatedDevice, MappedDevice, MappedZynqDevice, ZynqDevice}
+    assert not ours & set(DeviceMeta._subclasses.values())
     assert not hasattr(Device, "_active_device")
-
-
-@pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's
-def test_a_remote_serial_port():
-    window = MemoryWindow()
-    with PtyServer(window) as pty, Rfc2217Server(pty.path) as remote:
-        transport = open_transport(f"rfc2217://127.0.0.1:{remote.port}?baud=115200")
-        transport.write(TABLE.offset, random_words(3000))
-        assert np.array_equal(transport.read(TABLE.offset, 3000), random_words(3000))
-        transport.close()
-    assert len(window.writes) == 1
 
 
 # ---- opening --------------------------------------------------------------------------------
@@ -234,6 +277,7 @@ def test_what_is_no_board_is_refused_with_examples(target):
         "rfc2217://",
         "visa://",
         "mmio://",
+        "replay://",
         "sim://",
     ):
         assert known in str(refused.value)
@@ -250,7 +294,7 @@ def test_what_is_no_board_is_refused_with_examples(target):
         ("visa://rubbish", "rubbish"),
         ("visa://TCPIP::127.0.0.1::99999::SOCKET", "port 99999 is outside 1..65535"),
         ("visa://TCPIP::127.0.0.1::5025::SOCKET?baud=9600", "'baud'"),
-        ("visa://ASRL/dev/ttyUSB0::INSTR?speed=9600", "'speed'; known here: baud, library"),
+        ("visa://ASRL/dev/ttyUSB0::INSTR?speed=9600", "'speed'; known here: baud, key, library"),
         ("visa://ASRL/dev/ttyUSB0::INSTR?baud=9600.5", "baud=9600.5"),
         ("visa://ASRL/dev/ttyUSB0::INSTR?timeout=nan", "timeout=nan"),
         ("mmio://here", "mmio://0x43C00000"),

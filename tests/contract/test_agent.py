@@ -23,6 +23,11 @@ def write(sequence, *words, address=SCRATCH, session=1):
     return Frame(Kind.WRITE, session, sequence, address, len(words), payload)
 
 
+def agent_of(window, **options):
+    """An agent whose sessions begin with request 1."""
+    return Agent(window, draw_first=lambda: 1, **options)
+
+
 def code(reply):
     return reply.reason()[0]
 
@@ -34,7 +39,7 @@ def window():
 
 @pytest.fixture
 def agent(window):
-    agent = Agent(window)
+    agent = agent_of(window)
     agent.handle(hello())
     return agent
 
@@ -66,7 +71,7 @@ def test_a_failed_request_is_not_tried_again_either():
             raise OSError("bus error")
 
     window = Moody()
-    agent = Agent(window)
+    agent = agent_of(window)
     agent.handle(hello())
     first = agent.handle(write(1, 5))
     assert first.reason() == (ErrorCode.BOARD, "OSError: bus error")
@@ -96,7 +101,7 @@ def test_a_number_used_twice_for_different_things(agent, window):
 
 
 def test_no_write_opens_a_session(window):
-    agent = Agent(window)
+    agent = agent_of(window)
     for frame in (write(0, 5), write(7, 5), Frame(Kind.READ, 1, 0, SCRATCH, 1)):
         assert code(agent.handle(frame)) == ErrorCode.SESSION
     assert window.writes == []
@@ -142,7 +147,7 @@ def test_whatever_the_window_does_becomes_a_reply(wrong):
                 raise wrong
             return wrong
 
-    agent = Agent(Broken())
+    agent = agent_of(Broken())
     agent.handle(hello())
     assert agent.handle(Frame(Kind.READ, 1, 1, 0, 2)).kind is Kind.ERROR
 
@@ -151,7 +156,7 @@ def test_whatever_the_window_does_becomes_a_reply(wrong):
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 12)), max_size=60))
 def test_any_order_of_arrivals_executes_a_prefix_once(arrivals):
     window = MemoryWindow()
-    agent = Agent(window)
+    agent = agent_of(window)
     for session, sequence in arrivals:
         frame = hello(session)
         if sequence:

@@ -308,7 +308,7 @@ LINES = list(range(32))
         (
             "form_width",
             "3",
-            "pulses.form_width = 3.0 s: outside 2.4e-07 s (CD4051B turning on) to 2.68 s",
+            "pulses.form_width = 3.0 s: outside 2.4e-07 s (CD4051B turning on) to 0.001 s",
         ),
     ],
 )

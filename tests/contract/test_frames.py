@@ -12,18 +12,6 @@ from firmware_bridge.frames import ErrorCode, Frame, FrameDecoder, Kind, decode,
 
 LIGHT = settings(max_examples=60, deadline=None)
 
-# Long runs without a zero are where COBS is intricate; plain random bytes have none.
-runs = st.lists(
-    st.one_of(
-        st.binary(max_size=40),
-        st.integers(0, 3).flatmap(
-            lambda blocks: st.integers(-2, 2).map(lambda d: b"\x07" * max(0, 254 * blocks + d))
-        ),
-        st.integers(0, 300).map(bytes),
-    ),
-    max_size=6,
-).map(b"".join)
-
 uint32 = st.integers(0, 2**32 - 1)
 requests = st.builds(
     lambda session, sequence, address, words: Frame(
@@ -39,25 +27,6 @@ requests = st.builds(
     uint32,
     st.lists(uint32, max_size=70),
 )
-
-
-@LIGHT
-@given(runs)
-def test_cobs_is_what_others_call_cobs(data):
-    assert frames.cobs_encode(data) == cobs.encode(data)
-    assert frames.cobs_decode(cobs.encode(data)) == data
-
-
-@LIGHT
-@given(st.binary(min_size=1, max_size=600))
-def test_cobs_refuses_what_others_refuse(data):
-    try:
-        expected = cobs.decode(data)
-    except cobs.DecodeError:
-        with pytest.raises(InputError, match="COBS"):
-            frames.cobs_decode(data)
-    else:
-        assert frames.cobs_decode(data) == expected
 
 
 @pytest.mark.parametrize("fill", [0, 1, 0xFFFF_FFFF])

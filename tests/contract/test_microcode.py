@@ -262,6 +262,11 @@ def test_fault_codes_are_these_literal_ones_and_each_has_a_text():
         11: "SWITCH_ADDRESS_MOVED",
         12: "SWITCH_TOO_SOON",
         13: "PULSE_TOO_SHORT",
+        14: "WATCHDOG",
+        15: "PULSE_LIMIT",
+        16: "PULSES_LIMIT",
+        17: "BUSY",
+        18: "STOPPED",
     }
     assert set(microcode.FAULT_TEXT) == set(microcode.Fault) - {microcode.Fault.NONE}
-    assert {int(fault) for fault in microcode.TIMING_FAULTS} == {3, 4, 10, 12, 13}
+    assert {int(fault) for fault in microcode.TIMING_FAULTS} == {3, 4, 10, 12, 13, 14, 15}

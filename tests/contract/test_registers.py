@@ -51,6 +51,11 @@ def test_the_words_that_gateware_decodes_are_these_literal_ones():
         "RUN_CYCLES_LO": 0x040,
         "RUN_CYCLES_HI": 0x044,
         "FAULT_TIME": 0x054,
+        "WATCHDOG": 0x058,
+        "PULSE_LIMIT": 0x05C,
+        "PULSES_LIMIT": 0x060,
+        "KICK": 0x064,
+        "WATCHDOG_TRIPS": 0x068,
         "LIMIT00": 0x100,
         "LIMIT63": 0x1FC,
     }
@@ -60,7 +65,7 @@ def test_the_words_that_gateware_decodes_are_these_literal_ones():
     commands = {f.name: f.mask for f in registers.BY_NAME["CTRL"].fields}
     assert commands == {"START": 1, "SAFE": 2, "CLEAR_FAULT": 4, "RESET": 8}
     state = {f.name: f.mask for f in registers.BY_NAME["STATUS"].fields}
-    assert state == {"BUSY": 1, "DONE": 2, "FAULT": 4}
+    assert state == {"BUSY": 1, "DONE": 2, "FAULT": 4, "LIVE": 8}
 
 
 def test_constants_of_commands_and_states_are_the_masks_of_their_fields():
@@ -73,6 +78,15 @@ def test_constants_of_commands_and_states_are_the_masks_of_their_fields():
     assert state["BUSY"] == registers.STATUS_BUSY
     assert state["DONE"] == registers.STATUS_DONE
     assert state["FAULT"] == registers.STATUS_FAULT
+    assert state["LIVE"] == registers.STATUS_LIVE
+
+
+def test_the_watchdog_runs_from_reset_on_and_pulses_are_locked():
+    at_reset = {name: registers.BY_NAME[name].reset for name in ("PULSE_LIMIT", "PULSES_LIMIT")}
+    assert at_reset == {"PULSE_LIMIT": 0, "PULSES_LIMIT": 0}
+    assert registers.BY_NAME["WATCHDOG"].reset * 10 == 2_000_000_000  # nanoseconds
+    assert registers.BY_NAME["KICK"].access == "wo"
+    assert registers.BY_NAME["WATCHDOG_TRIPS"].access == "ro"
 
 
 def test_every_dac_channel_has_a_limit_that_is_locked_after_reset():

@@ -1,9 +1,6 @@
-"""The bridge as a program and as a pair of servers."""
+"""Servers of byte streams: hosts come and go, and none of them stops the others."""
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -13,72 +10,14 @@ import pytest
 from firmware_bridge import registers
 from firmware_bridge.agent import Agent
 from firmware_bridge.errors import InputError
+from firmware_bridge.frames import Frame, FrameDecoder, Kind, encode
+from firmware_bridge.serial_line import SerialServer, device_baud
 from firmware_bridge.server import PtyServer, TcpServer
 from rram_host.transports import open_transport
 from tests.doubles import MemoryWindow
+from tests.sockets import ask_text, eventually
 
-COMMAND = [sys.executable, "-m", "firmware_bridge"]
 SCRATCH = registers.offset("SCRATCH")
-
-
-def test_help():
-    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
-    for word in ("--board", "--pty", "--tcp", "sim://"):
-        assert word in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (["--board", "sim://?seed=7"], "--pty"),
-        (["--board", "nothing://", "--pty", "rram0"], "sim://"),
-        (["--board", "sim://?seed=7", "--tcp", "5025"], "HOST:PORT"),
-        (["--board", "sim://?seed=7", "--tcp", "0.0.0.0:5025"], "loopback"),
-        (["--board", "sim://?sed=7", "--pty", "rram0"], "'sed'"),
-    ],
-)
-def test_bad_arguments_are_one_line(arguments, word, tmp_path):
-    done = subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert word in done.stderr
-
-
-def test_the_bridge_needs_numpy_and_nothing_else():
-    code = (
-        "import sys, numpy; known = set(sys.modules); import firmware_bridge.__main__;"
-        "new = {name.partition('.')[0] for name in set(sys.modules) - known};"
-        "print(sorted(new - sys.stdlib_module_names - {'numpy', 'firmware_bridge'}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_bridge_serves_and_stops_cleanly(tmp_path, number):
-    board = f"sim://?preset=ideal&seed=7&state={tmp_path}/board.npz"
-    arguments = ["--board", board, "--pty", "rram0", "--tcp", "127.0.0.1:0"]
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as bridge:
-        try:
-            lines = [bridge.stdout.readline().split()[1] for _ in range(2)]
-            assert lines[0] == "serial://rram0"
-            urls = [f"serial://{tmp_path}/rram0", lines[1]]
-            links = [open_transport(url) for url in urls]
-            links[0].write(SCRATCH, np.array([77], dtype=np.uint32))
-            assert links[1].read(SCRATCH, 1)[0] == 77
-            assert links[1].read(0, 1)[0] == registers.IDENTITY
-            for link in links:
-                link.close()
-        finally:
-            bridge.send_signal(number)
-        assert bridge.wait(10) == 0
-    assert not os.path.lexists(tmp_path / "rram0")
-    assert (tmp_path / "board.npz").exists()
 
 
 def open_files():
@@ -134,6 +73,13 @@ def test_nothing_listens_beyond_loopback(host):
         TcpServer(MemoryWindow(), host)
 
 
+def test_with_a_key_it_may():
+    with TcpServer(MemoryWindow(), "0.0.0.0", key=b"k" * 32) as server:
+        assert server.url == f"socket://0.0.0.0:{server.port}"
+        assert ask_text(server.port, b"*IDN?\n").startswith(b"RRAM")
+        assert ask_text(server.port, b"REG? 0;:SYST:ERR?\nSYST:ERR?\n").startswith(b"-203")
+
+
 def test_what_is_taken_is_refused(tmp_path):
     taken = tmp_path / "rram0"
     taken.write_text("a file of somebody")
@@ -150,3 +96,83 @@ def test_a_stale_link_is_replaced(tmp_path):
     with PtyServer(MemoryWindow(), link) as server:
         assert str(link.readlink()) == server.path
     assert not os.path.lexists(link)
+
+
+# ---- the end of a writer --------------------------------------------------------------------
+
+
+def live_window():
+    window = MemoryWindow()
+    window.words[registers.offset("STATUS") // 4] = registers.STATUS_LIVE
+    return window
+
+
+MADE_SAFE = (registers.offset("CTRL"), [registers.CTRL_SAFE])
+
+
+def test_a_host_that_hangs_up_while_rails_are_live_leaves_them_safe():
+    window = live_window()
+    with TcpServer(window) as server:
+        link = open_transport(server.url)
+        link.write(SCRATCH, np.array([1], dtype=np.uint32))
+        assert MADE_SAFE not in window.writes
+        link.close()
+        eventually(lambda: MADE_SAFE in window.writes)
+
+
+@pytest.mark.parametrize("make", [TcpServer, PtyServer])
+def test_a_server_that_stops_leaves_them_safe_too(make):
+    window = live_window()
+    with make(window) as server:
+        link = open_transport(server.url)
+        link.write(SCRATCH, np.array([1], dtype=np.uint32))
+        link.close()
+    assert window.writes[-1] == MADE_SAFE
+
+
+# ---- serial ports ---------------------------------------------------------------------------
+
+
+def test_a_serial_port_is_served_through_termios():
+    master, slave = os.openpty()
+    try:
+        with (
+            SerialServer(MemoryWindow(), os.ttyname(slave), 115200),
+            os.fdopen(os.dup(master), "r+b", buffering=0) as far,
+        ):
+            far.write(b"SYST:VERS?\n" + encode(Frame(Kind.READ, 9, 0, 0, 0)))
+            data = b""
+            while len(data) < 8 or not data.endswith(b"\0"):
+                data += far.read(64)
+        assert data.startswith(b"1999.0\n\0")
+        assert len(FrameDecoder().feed(data[7:])) == 1
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_a_serial_port_in_use_is_said():
+    master, slave = os.openpty()
+    try:
+        path = os.ttyname(slave)
+        with SerialServer(MemoryWindow(), path), pytest.raises(InputError, match="in use"):
+            SerialServer(MemoryWindow(), path)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+@pytest.mark.parametrize(
+    ("device", "word"), [("/dev/ttyNOPE", "no such port"), ("/dev/null", "no serial port")]
+)
+def test_what_is_no_serial_port_is_refused(device, word):
+    with pytest.raises(InputError, match=word):
+        SerialServer(MemoryWindow(), device)
+
+
+def test_devices_and_speeds():
+    assert device_baud("/dev/ttyPS1") == ("/dev/ttyPS1", 921600)
+    assert device_baud("/dev/ttyPS1:115200") == ("/dev/ttyPS1", 115200)
+    for wrong in ("", ":115200", "/dev/ttyPS1:123"):
+        with pytest.raises(InputError, match="115200"):
+            device_baud(wrong)

@@ -23,7 +23,8 @@ GATE_READ = 43254  # 3.3 V of 5 V
 REST = 47186  # 0.9 V of 1.25 V
 N_LIMITS = 64
 CTRL_START, CTRL_SAFE, CTRL_CLEAR_FAULT, CTRL_RESET = 1, 2, 4, 8
-DONE, FAULT = 2, 4
+DONE, FAULT, LIVE = 2, 4, 8
+UNGUARDED = (0, 0xFFF_FFFF, 0xFFFF_FFFF)  # WATCHDOG off, PULSE_LIMIT and PULSES_LIMIT
 
 
 def small_spec() -> BoardSpec:
@@ -47,9 +48,9 @@ def small_spec() -> BoardSpec:
 class Case:
     """A program with everything that its run depends on."""
 
-    def __init__(self, items, table, table_count: int, limits) -> None:
+    def __init__(self, items, table, table_count: int, limits, guards=UNGUARDED) -> None:
         self.items, self.table = tuple(items), tuple(table)
-        self.table_count, self.limits = table_count, tuple(limits)
+        self.table_count, self.limits, self.guards = table_count, tuple(limits), guards
 
     @property
     def words(self) -> np.ndarray:
@@ -59,7 +60,8 @@ class Case:
         """Short enough to be read when a law is broken."""
         lowered = {line: top for line, top in enumerate(self.limits) if top != 0xFFFF}
         text = "\n".join(str(item) for item in self.items)
-        return f"\n{text}\ntable {list(self.table)}[:{self.table_count}] limits {lowered}"
+        told = f"limits {lowered} guards {self.guards}"
+        return f"\n{text}\ntable {list(self.table)}[:{self.table_count}] {told}"
 
 
 def ins(op: Op, addr: int = 0, mask: int = 0, value: int = 0, data=()) -> Instruction:
@@ -75,6 +77,11 @@ CONV_0, CONV_1 = ins(Op.CONV, value=0), ins(Op.CONV, value=1)
 def register(board: EmulatedBoard, name: str) -> int:
     """A register of the board as a number."""
     return int(board.read(registers.offset(name), 1)[0])
+
+
+def state(board: EmulatedBoard) -> int:
+    """What became of the last program: STATUS without LIVE, which tells of the lines."""
+    return register(board, "STATUS") & ~LIVE
 
 
 def put(board: EmulatedBoard, name: str, *values: int) -> None:
@@ -102,13 +109,15 @@ def start(board: EmulatedBoard, items, table=(), entry: int = 0) -> None:
 
 
 def unlock(board: EmulatedBoard, limit: int = 0xFFFF) -> None:
-    """Write every limit register."""
+    """Write every limit register, and switch the watchdog off."""
     board.write(0x100, np.full(N_LIMITS, limit, dtype=np.uint32))
+    put(board, "WATCHDOG", *UNGUARDED)
 
 
 def run_case(board: EmulatedBoard, case: Case) -> None:
     """Run a case on a board."""
     board.write(0x100, np.array(case.limits, dtype=np.uint32))
+    put(board, "WATCHDOG", *case.guards)
     board.write(registers.PROGRAM.offset, case.words)
     board.write(registers.TABLE.offset, np.array(case.table, dtype="<u2").view("<u4"))
     put(board, "TABLE_COUNT", case.table_count)
@@ -130,6 +139,8 @@ def with_cells(board: EmulatedBoard, seed: int = 5) -> EmulatedBoard:
 CODES = st.one_of(st.integers(42000, 52000), st.integers(0, 0xFFFF), st.just(REST))
 MASKS = st.one_of(st.sampled_from([BL_CHIPS, 1, 2, ALL_CHIPS, WL_CHIPS]), st.integers(0, 0xFF))
 WAITS = st.one_of(st.integers(0, 200), st.integers(450, 800), st.integers(0, 5000))
+# WATCHDOG off, PULSE_LIMIT and PULSES_LIMIT such that some programs come beyond them
+GUARDS = st.tuples(st.just(0), st.sampled_from([0, 100, 300, 9_999, 10_000]), st.integers(0, 12))
 WIDTHS = st.one_of(st.integers(24, 300), st.just(10_000))  # the switch needs 24 cycles to turn on
 ROW_INPUTS = st.one_of(
     st.just((1, 1, 1, 1)),
@@ -369,7 +380,8 @@ def cases(draw, odd: bool = True, prologue: bool = True) -> Case:
         limits[draw(st.sampled_from([0, 1, 8, 9, 16]))] = draw(st.integers(0, 0xFFFF))
     table = draw(st.lists(CODES, min_size=64, max_size=64))
     count = draw(st.integers(0, 64)) if odd and draw(st.integers(0, 7)) == 7 else 64
-    return Case(tuple(items), tuple(table), count, tuple(limits))
+    guards = draw(GUARDS) if odd and draw(st.integers(0, 3)) == 3 else UNGUARDED
+    return Case(tuple(items), tuple(table), count, tuple(limits), guards)
 
 
 @st.composite
@@ -422,4 +434,5 @@ def train_cases(draw) -> Case:
         limits[draw(st.sampled_from([0, 1, 8, 9, 16, 18]))] = draw(st.integers(30_000, 50_000))
     table = draw(st.lists(PULSED_CODES, min_size=64, max_size=64))
     count = draw(st.integers(0, 64)) if not calm and draw(st.integers(0, 3)) == 3 else 64
-    return Case(items, table, count, limits)
+    guards = draw(GUARDS) if draw(st.integers(0, 3)) == 3 else UNGUARDED
+    return Case(items, table, count, limits, guards)

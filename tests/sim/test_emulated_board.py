@@ -33,6 +33,7 @@ from tests.sim.programs import (
     shift_of,
     small_spec,
     start,
+    state,
     unlock,
 )
 
@@ -125,7 +126,7 @@ def test_a_broken_rule_is_latched_with_code_place_and_subject(board, rule):
     items, *expected = RULES[rule]
     unlock(board)
     start(board, items, [1, 2])
-    assert register(board, "STATUS") == FAULT
+    assert state(board) == FAULT
     assert list(_fault(board)) == expected
 
 
@@ -139,7 +140,7 @@ def test_exact_settling_and_update_times_are_enough(board):
     # the write itself takes 50 cycles, of the 100 of an update interval
     write = ins(Op.DAC, 8, 1, 1)
     start(board, [write, ins(Op.WAIT, value=49), write, ins(Op.WAIT, value=502), ins(Op.CONV), END])
-    assert register(board, "STATUS") == DONE
+    assert state(board) == DONE
     start(board, [write, ins(Op.WAIT, value=48), write, END])
     assert _fault(board) == (3, 2, 99)
     start(board, [write, ins(Op.WAIT, value=501), ins(Op.CONV), END])
@@ -160,7 +161,7 @@ def test_more_results_than_the_memory_holds_stop_the_program(board):
     n = 2 * registers.RESULTS.words // 2  # two ADCs
     full = [SYNC_ALL, ins(Op.LOOP, value=n), ins(Op.CONV), ins(Op.NEXT)]
     start(board, [*full, END])
-    assert (register(board, "STATUS"), register(board, "RESULT_COUNT")) == (DONE, 2 * n)
+    assert (state(board), register(board, "RESULT_COUNT")) == (DONE, 2 * n)
     start(board, [*full, ins(Op.CONV), END])
     assert _fault(board) == (6, 4, 2 * n)
 
@@ -172,10 +173,10 @@ def test_a_latched_fault_keeps_programs_from_running_until_it_is_cleared(board):
     before = board.clock.cycles
     board.write(registers.PROGRAM.offset, np.array([0x6000_0010, 0], dtype=np.uint32))
     put(board, "CTRL", CTRL_START)
-    assert (board.clock.cycles, register(board, "STATUS")) == (before, FAULT)
+    assert (board.clock.cycles, state(board)) == (before, FAULT)
     put(board, "CTRL", CTRL_CLEAR_FAULT)
     put(board, "CTRL", CTRL_START)
-    assert (board.clock.cycles - before, register(board, "STATUS")) == (18, DONE)
+    assert (board.clock.cycles - before, state(board)) == (18, DONE)
 
 
 def test_safe_runs_in_a_fault_and_leaves_the_fault_latched(board):
@@ -234,7 +235,7 @@ def test_an_output_reaches_its_limit_and_one_code_more_faults_before_it_moves(ga
             assert _fault(board) == (2, 2, 9)
             assert volts == 0.0
         else:
-            assert register(board, "STATUS") == DONE
+            assert state(board) == DONE
             assert volts == pytest.approx(1.875)
 
 
@@ -250,7 +251,7 @@ def test_every_output_is_locked_after_power_up(board):
     start(board, [ins(Op.DAC, 8, 1, 1), END])
     assert _fault(board) == (2, 0, 0)
     start(board, [ins(Op.DAC, 8, 1, 0), END])
-    assert register(board, "STATUS") == DONE
+    assert state(board) == DONE
 
 
 # ---- chain, readback ------------------------------------------------------------------------
@@ -266,7 +267,7 @@ def test_a_short_shift_moves_the_chain_on_by_as_many_places(board):
     assert board.bench.chain.storage.tolist() == [0, 1, 0, 1, 1, 1, 1, 1]
     long = ins(Op.SHIFT, value=40, data=(0xFFFF_FFFF, 0x0F00_0000))
     start(board, [long, TURNED_ON, ENABLE, END])
-    assert register(board, "STATUS") == DONE
+    assert state(board) == DONE
     assert board.bench.chain.storage.tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 
 

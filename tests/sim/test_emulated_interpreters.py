@@ -35,6 +35,7 @@ from tests.sim.programs import (
     shift_of,
     small_spec,
     start,
+    state,
     train_cases,
     unlock,
     with_cells,
@@ -183,6 +184,7 @@ def test_trains_of_pulses_are_equal_bit_for_bit(quiet_preset, seen):
     law()
     print(seen)
     assert seen["trains"] > 10 and seen["moved"] > 5
+    assert seen["fault 15"] + seen["fault 16"] > 0
     assert seen["fault 0"] > 5 and len([key for key in seen if key.startswith("fault")]) >= 3
 
 
@@ -315,7 +317,7 @@ def test_one_cycle_less_than_a_part_needs_is_a_fault_and_enough_is_none(rule, ba
         unlock(board)
         start(board, [*before, _wait(cycles), late, END])
         if cycles == enough:
-            assert register(board, "STATUS") == DONE
+            assert state(board) == DONE
             continue
         assert register(board, "FAULT_CODE") == fault
         assert register(board, "FAULT_PC") == sum(1 + len(item.data) for item in before) + 1
@@ -356,7 +358,7 @@ def test_a_pulse_is_at_least_as_long_as_a_switch_needs_to_turn_on(batched, loope
             body = [ins(Op.LOOP, value=3), *body, ins(Op.NEXT)]
         start(board, [OPEN, TO_AMPLIFIERS, _wait(24), *body, END])
         if cycles == 24:
-            assert register(board, "STATUS") == DONE
+            assert state(board) == DONE
             assert register(board, "PULSE_COUNT") == (3 if looped else 1)
             continue
         assert register(board, "FAULT_CODE") == Fault.PULSE_TOO_SHORT

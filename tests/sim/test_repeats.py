@@ -8,10 +8,22 @@ import numpy as np
 import pytest
 
 from firmware_bridge.board_spec import load
-from firmware_bridge.microcode import Op
+from firmware_bridge.microcode import Fault, Op
 from rram_host import open_board
 from rram_host.array import masks
 from sim import EmulatedBoard, repeats
+from tests.sim.programs import (
+    END,
+    LATCH,
+    SETTLE,
+    ins,
+    put,
+    register,
+    shift_of,
+    small_spec,
+    start,
+    unlock,
+)
 
 CELLS = masks.block((32, 32), 3, 4, 3, 2)
 
@@ -89,3 +101,24 @@ def test_loops_that_read_or_stand_still_are_left_alone():
         items = program.instructions()
     assert not repeats.repeats(items, 0)
     assert not repeats.repeats(items, 3)
+
+
+@pytest.mark.parametrize("most", [0, 1, 7, 40, 57, 60, 61])
+def test_turns_at_once_stop_where_the_pulses_of_a_program_do(most: int, monkeypatch):
+    """A loop of 20 turns of 3 pulses, with fewer allowed: pulses, clock and fault are the same."""
+    told = []
+    for fewest in (4, 10**9):
+        monkeypatch.setattr(repeats, "_FEWEST", fewest)
+        board = EmulatedBoard("ideal", seed=3, spec=small_spec())
+        unlock(board)
+        put(board, "PULSES_LIMIT", most)
+        pulse = [LATCH, SETTLE, ins(Op.PULSE, value=50)]
+        turn = [*pulse, ins(Op.LINES, value=8), *pulse, ins(Op.LINES, value=8), *pulse]
+        loop = [ins(Op.LOOP, value=20), *turn, ins(Op.NEXT), END]
+        prologue = [ins(Op.DAC, 2, 0b111, 0xFF), ins(Op.LINES, value=8), shift_of((0, 0, 0, 0))]
+        start(board, [*prologue, SETTLE, *loop])
+        names = ("PULSE_COUNT", "FAULT_CODE", "FAULT_PC", "FAULT_INFO", "FAULT_TIME", "CYCLES_LO")
+        told.append({name: register(board, name) for name in names})
+    assert told[0] == told[1]
+    assert told[0]["PULSE_COUNT"] == min(most, 60)
+    assert told[0]["FAULT_CODE"] == (0 if most >= 60 else Fault.PULSES_LIMIT)
