@@ -18,9 +18,10 @@ import time
 import numpy as np
 import serial
 
-from firmware_bridge import board_spec, registers, scpi
+from firmware_bridge import board_spec, registers
 from firmware_bridge.lines import LineProgram
 from firmware_bridge.microcode import CLOCK_HZ, Op
+from firmware_bridge.text import scpi
 
 HOLD_S = 60
 LATEST = 2.0  # in watchdog times: the link and a slow machine take their part

@@ -22,8 +22,8 @@ from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.demux import Demux
 from firmware_bridge.errors import ClosingError
 from firmware_bridge.frames import REQUESTS, ErrorCode, Frame, Kind, encode
-from firmware_bridge.instrument import TextSession
 from firmware_bridge.sessions import Mark
+from firmware_bridge.text.instrument import TextSession
 from firmware_bridge.windows import Words
 
 MAX_ANSWER_BYTES = 1 << 23  # of one call of `feed`

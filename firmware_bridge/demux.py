@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 
-from firmware_bridge import scpi
 from firmware_bridge.errors import InputError
 from firmware_bridge.frames import Frame, FrameDecoder
+from firmware_bridge.text import scpi
 
 STALE_S = 1.5
 _FRAME_CODE = 3  # first byte of every frame: the header's first zero is its third byte

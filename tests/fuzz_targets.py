@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firmware_bridge import assembly, board_file, board_spec, microcode, registers, scpi
+from firmware_bridge import assembly, board_file, board_spec, microcode, registers
 from firmware_bridge.agent import Agent
 from firmware_bridge.auth import Gate
 from firmware_bridge.client import Client
@@ -20,12 +20,13 @@ from firmware_bridge.cobs import cobs_decode, cobs_encode
 from firmware_bridge.errors import RramError
 from firmware_bridge.frames import MAX_ENCODED, Frame, FrameDecoder, Kind, encode
 from firmware_bridge.hislip import HislipServer
-from firmware_bridge.hislip_locks import Locks
-from firmware_bridge.hislip_messages import HEADER, Channel, FatalError
-from firmware_bridge.hislip_messages import Kind as Hislip
-from firmware_bridge.hislip_session import Session
+from firmware_bridge.hislip.locks import Locks
+from firmware_bridge.hislip.messages import HEADER, Channel, FatalError
+from firmware_bridge.hislip.messages import Kind as Hislip
+from firmware_bridge.hislip.session import Session
 from firmware_bridge.microcode import Instruction, Op
 from firmware_bridge.recording import Recorder, Recording
+from firmware_bridge.text import scpi
 
 STATUS, SCRATCH = registers.offset("STATUS"), registers.offset("SCRATCH")
 KEY = bytes(range(32))

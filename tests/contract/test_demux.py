@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_bridge import scpi
 from firmware_bridge.demux import STALE_S, Demux
 from firmware_bridge.errors import InputError
 from firmware_bridge.frames import MAX_ENCODED, MAX_WORDS, Frame, Kind, encode
+from firmware_bridge.text import scpi
 
 READ = Frame(Kind.READ, 0x0A0A0A0A, 5, 0x50, 10)  # newlines in it
 BLOCK = bytes(range(256)) * 2

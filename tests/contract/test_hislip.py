@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import pyvisa
 
-from firmware_bridge import dac_check, registers, scpi
+from firmware_bridge import dac_check, registers
 from firmware_bridge.agent import Agent
 from firmware_bridge.errors import InputError
 from firmware_bridge.frames import Frame, FrameDecoder, Kind, encode
 from firmware_bridge.hislip import MAX_CLIENTS, HislipServer
-from firmware_bridge.hislip_locks import ERROR, FAILURE, SUCCESS, SUCCESS_SHARED, Locks
+from firmware_bridge.hislip.locks import ERROR, FAILURE, SUCCESS, SUCCESS_SHARED, Locks
+from firmware_bridge.text import scpi
 from sim.board import EmulatedBoard
 from tests.doubles import MemoryWindow
 from tests.held_board import HeldBoard

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import firmware_bridge
-from firmware_bridge import board_spec, registers, scpi
-from firmware_bridge.instrument import COMMANDS, MAX_ANSWER_BYTES, TextSession
+from firmware_bridge import board_spec, registers
+from firmware_bridge.text import scpi
+from firmware_bridge.text.instrument import COMMANDS, MAX_ANSWER_BYTES, TextSession
 from sim.board import EmulatedBoard
 from tests.doubles import MemoryWindow
 from tests.text_rig import Bench, DirectAccess, errors, unblock

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_bridge import scpi
 from firmware_bridge.errors import InputError
-from firmware_bridge.scpi import Sort
-from firmware_bridge.scpi_status import QUEUE_ENTRIES, ScpiError, Status
+from firmware_bridge.text import scpi
+from firmware_bridge.text.scpi import Sort
+from firmware_bridge.text.status import QUEUE_ENTRIES, ScpiError, Status
 
 NOISE = st.binary(max_size=300) | st.lists(
     st.sampled_from(

@@ -5,9 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from firmware_bridge import dac_check, limits, opening, registers, scpi
-from firmware_bridge.instrument import TextSession
+from firmware_bridge import dac_check, limits, opening, registers
 from firmware_bridge.microcode import Assembler, Op
+from firmware_bridge.text import scpi
+from firmware_bridge.text.instrument import TextSession
 from rram_host import open_board
 from sim.board import EmulatedBoard
 from tests.held_board import HeldBoard

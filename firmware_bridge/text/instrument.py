@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from firmware_bridge import scpi
 from firmware_bridge.errors import InputError, ReadOnlyError
-from firmware_bridge.scpi_status import ScpiError, Status
-from firmware_bridge.text_array import COMMANDS
-from firmware_bridge.text_board import Access, TextBoard
-from firmware_bridge.text_commands import Client, Command
+from firmware_bridge.text import scpi
+from firmware_bridge.text.array import COMMANDS
+from firmware_bridge.text.board import Access, TextBoard
+from firmware_bridge.text.commands import Client, Command
+from firmware_bridge.text.status import ScpiError, Status
 
 __all__ = ["COMMANDS", "MAX_ANSWER_BYTES", "Access", "TextSession"]
 

@@ -9,11 +9,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge import dac_check, registers, scpi
+from firmware_bridge import dac_check, registers
 from firmware_bridge.contract import contract_hash
-from firmware_bridge.scpi import Argument, Sort
-from firmware_bridge.scpi_status import EVENT_OPERATION_COMPLETE, ScpiError, Status
-from firmware_bridge.text_board import Access, TextBoard
+from firmware_bridge.text import scpi
+from firmware_bridge.text.board import Access, TextBoard
+from firmware_bridge.text.scpi import Argument, Sort
+from firmware_bridge.text.status import EVENT_OPERATION_COMPLETE, ScpiError, Status
 
 Words = npt.NDArray[np.uint32]
 Codes = npt.NDArray[np.uint16]

@@ -18,7 +18,7 @@ from firmware_bridge.frames import MAX_WORDS
 from firmware_bridge.lines import LineProgram
 from firmware_bridge.microcode import Assembler, Op
 from firmware_bridge.readout import CELL_RANGE
-from firmware_bridge.scpi_status import ScpiError
+from firmware_bridge.text.status import ScpiError
 
 Words = npt.NDArray[np.uint32]
 Codes = npt.NDArray[np.uint16]

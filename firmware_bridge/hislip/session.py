@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 
 from firmware_bridge.client import Client
-from firmware_bridge.hislip_locks import Locks
-from firmware_bridge.hislip_messages import HEADER, Channel, Fatal, FatalError, Kind, Message
-from firmware_bridge.hislip_messages import Refusal as No
-from firmware_bridge.scpi import MAX_MESSAGE_BYTES
+from firmware_bridge.hislip.locks import Locks
+from firmware_bridge.hislip.messages import HEADER, Channel, Fatal, FatalError, Kind, Message
+from firmware_bridge.hislip.messages import Refusal as No
+from firmware_bridge.text.scpi import MAX_MESSAGE_BYTES
 
 MAX_REQUEST = MAX_MESSAGE_BYTES + (1 << 16)
 DELIVERED = 1  # control code of the client: it has the whole answer to its last request

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from firmware_bridge.errors import InputError
-from firmware_bridge.scpi_status import ScpiError
+from firmware_bridge.text.status import ScpiError
 
 MAX_MESSAGE_BYTES = (1 << 20) + (1 << 12)  # 8192 vectors of 32 float32, and the words around them
 MAX_ARGUMENTS = 16

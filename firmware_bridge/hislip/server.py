@@ -16,8 +16,8 @@ from collections.abc import Callable
 from firmware_bridge.addresses import checked_host, listen
 from firmware_bridge.agent import Agent
 from firmware_bridge.client import Client
-from firmware_bridge.hislip_locks import Locks
-from firmware_bridge.hislip_messages import (
+from firmware_bridge.hislip.locks import Locks
+from firmware_bridge.hislip.messages import (
     FIRST_MESSAGE_S,
     Channel,
     Fatal,
@@ -25,7 +25,7 @@ from firmware_bridge.hislip_messages import (
     Kind,
     Message,
 )
-from firmware_bridge.hislip_session import Session
+from firmware_bridge.hislip.session import Session
 
 PORT = 4880
 VERSION = 0x0200

@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 
-from firmware_bridge import opening, registers, scpi
+from firmware_bridge import opening, registers
 from firmware_bridge.errors import InputError
 from firmware_bridge.registers import Memory, Register
-from firmware_bridge.scpi import Argument, Sort
-from firmware_bridge.scpi_status import ScpiError
-from firmware_bridge.text_board import MAX_TABLE_CODES, check_program
-from firmware_bridge.text_commands import COMMANDS, Client, command, data_of, number, whole
+from firmware_bridge.text import scpi
+from firmware_bridge.text.board import MAX_TABLE_CODES, check_program
+from firmware_bridge.text.commands import COMMANDS, Client, command, data_of, number, whole
+from firmware_bridge.text.scpi import Argument, Sort
+from firmware_bridge.text.status import ScpiError
 
 __all__ = ["COMMANDS"]  # whole only with those of this module
 

@@ -1,0 +1,1 @@
+"""The text dialect: what people and instrument software say to the board."""
