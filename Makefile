@@ -23,8 +23,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/rram demo
 
+# A worker a processor, and one thread of linear algebra in each: they would get in each other's way.
 test: setup
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -285,6 +285,12 @@ LINES = list(range(32))
         # limits and rails
         ("limits.bl", "5.5", "limits.bl = 5.5 V: must be at most 5 V"),
         ("limits.wl", "5.01", "limits.wl = 5.01 V: must be at most 5 V"),
+        ("watchdog", "0.0", "limits.watchdog = 0.0 s: must be finite and above 0 s"),
+        ("watchdog", "43.0", "limits.watchdog = 43.0 s: must be at most 42.9497 s"),
+        ("limits.pulse", "2.7", "limits.pulse = 2.7 s: must be at most 2.68435 s"),
+        ("limits.pulse", "5e-5", "pulses.form_width = 0.0001 s: outside 2.4e-07 s"),
+        ("limits.pulses", "0", "limits.pulses = 0: outside 1..4294967295"),
+        ("limits.pulses", "1.5", "limits.pulses = 1.5: must be a whole number"),
         ("wl_read", "4.6", "readout.wl_read = 4.6 V: above limits.wl = 4.5 V"),
         ("sl_rail", "3.8", "rails.sl_rail = 3.8 V: above limits.bl = 3.7 V"),
         (

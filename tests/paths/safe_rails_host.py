@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import signal
+import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from rram_host import open_board
 from rram_host.experiments.experiment import Experiment, setting
 from rram_host.experiments.recording import record
 from rram_host.records.columns import Column
+from sim import EmulatedBoard
 
 T_S = 0.3
 SPEC = dataclasses.replace(board_spec.load(), watchdog_s=T_S)
@@ -115,7 +117,16 @@ class Nursery:
         os.waitpid(self._pid, 0)
 
 
+def _warm_up() -> None:
+    """What is compiled on first use is there in every host then."""
+    emulated = EmulatedBoard("ideal", spec=SPEC)
+    emulated.bench.cells.formed[:] = True
+    with tempfile.TemporaryDirectory() as folder, open_board(emulated, spec=SPEC) as board:
+        record(board, PULSES, PulsesPlan(1), Path(folder) / "x.h5")
+
+
 def _tend(orders, tell: int) -> None:
+    _warm_up()
     for order in orders:
         url, path, n_units = json.loads(order)
         pid = os.fork()

@@ -1,7 +1,7 @@
 """However a host ends, and whenever: the rails are safe within the watchdog's time.
 
 A host in a process of its own records a programming run over TCP, against an emulated board whose
-programs take time. The board's wall clock goes on by 60 ms with every access, and in leaps where
+programs take time. The board's wall clock goes on by 0.1 s with every access, and in leaps where
 the test lets time pass, so that nothing here depends on the speed of a machine. Between host and
 bridge is a relay: a host that loses power or its cable closes no connection, and the relay can keep
 silent just so.
@@ -33,8 +33,9 @@ from tests.sim.programs import put, register
 ENDS = 100
 SEED = 11
 PACE = 0.01  # a program of 6 ms lasts 0.6 s: twice as long as the watchdog waits
-STEP_S = 0.06  # a host that polls says with every other access that it is alive
-UNITS = 12
+STEP_S = 0.1  # a host that polls says with every other access that it is alive
+UNITS = 30
+MOST = 60  # accesses, from the opening on, of which one is the last: three units or so
 # From the instruction at hand when it is over: one of a few microseconds, and the safe program.
 GRACE_S = 100e-6 / PACE
 WAYS = {
@@ -208,7 +209,9 @@ class Bench:
         self.window.now_s += 2 * T_S
 
     def _until_nobody_is_served(self) -> None:
+        until = time.monotonic() + 30
         while any(one.thread.is_alive() for one in self.server._connections):
+            assert time.monotonic() < until, "the bridge serves a host that is gone"
             time.sleep(0.001)
 
     def hang_up(self, host_lives: bool = False) -> None:
@@ -252,15 +255,13 @@ def assert_safe(board: EmulatedBoard) -> None:
 
 def test_the_rails_are_safe_in_time_however_and_whenever_a_host_ends(bench, tmp_path):
     rng = np.random.default_rng(SEED)
-    assert bench.run(tmp_path / "two units.h5", 2) == 0
-    most = bench.window.accesses  # from the opening to the end of two units
     seen: collections.Counter[str] = collections.Counter()
     way_of = rng.permutation(np.arange(ENDS) % len(WAYS))
     while seen["ends"] < ENDS:
         path = tmp_path / f"{seen['runs']}.h5"
         way = list(WAYS)[way_of[seen["ends"]]]
-        trips, keeps_open = register(bench.board, "WATCHDOG_TRIPS"), bool(rng.integers(2))
-        if not bench.ended(path, way, int(rng.integers(1, most)), keeps_open):
+        trips, keeps_open = register(bench.board, "WATCHDOG_TRIPS"), rng.random() < 0.75
+        if not bench.ended(path, way, int(rng.integers(1, MOST)), keeps_open):
             seen["runs"] += 1
             bench.hang_up()
             assert RunFile(path).state.status == "done"
@@ -273,7 +274,7 @@ def test_the_rails_are_safe_in_time_however_and_whenever_a_host_ends(bench, tmp_
         bench.hang_up(host_lives=way == "cut link")
     print(seen)
     assert all(seen[way] >= ENDS // len(WAYS) for way in WAYS)
-    assert seen["trips"] > ENDS // 10  # most of the others are safe by the host's or bridge's doing
+    assert seen["trips"] > 5  # most others: the program, the host or the bridge was first
     assert bench.run(path) == 0
     state = RunFile(path).state
     assert (state.status, state.units) == ("done", UNITS)
