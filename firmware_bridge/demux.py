@@ -54,7 +54,7 @@ class Demux:
         self._clock, self._heard_s = clock, clock()
         self._mode = _In.NOTHING
         self._decoder = FrameDecoder()
-        self._text = bytearray()
+        self._text, self._seen = bytearray(), scpi.Seen()
         self._block_bytes = 0  # of the block under way, still to come
         self._dropped = 0
         self._steps = {
@@ -79,6 +79,7 @@ class Demux:
         """Forget what is unfinished: what comes next begins anew."""
         self._decoder.give_up()
         self._text.clear()
+        self._seen = scpi.Seen()
         self._block_bytes, self._mode = 0, _In.NOTHING
 
     def feed(self, data: bytes) -> Iterator[Piece]:
@@ -107,6 +108,7 @@ class Demux:
 
     def _drop_text(self) -> None:
         self._text.clear()
+        self._seen = scpi.Seen()
         self._block_bytes = 0
         self._dropped += 1
         self._mode = _In.NOTHING
@@ -147,7 +149,7 @@ class Demux:
             self._text += piece
             self._block_bytes -= len(piece)
             if not self._block_bytes:  # the rest of its length may have been among the bytes
-                self._block_bytes = scpi.missing(self._text)
+                self._block_bytes = scpi.missing(self._text, self._seen)
             return at + len(piece), None
         zero = data.find(0, at)
         stop = zero if zero >= 0 else len(data)
@@ -158,15 +160,16 @@ class Demux:
 
     def _complete(self, at_zero: bool) -> bytes | InputError | None:
         try:
-            message = scpi.take_message(self._text)
-            self._block_bytes = scpi.missing(self._text) if message is None else 0
+            message = scpi.take_message(self._text, self._seen)
+            lacks = 0 if message is not None else scpi.missing(self._text, self._seen)
+            self._block_bytes = lacks
         except InputError as error:
             ended = self._text.endswith(b"\n")
             self._drop_text()
             self._mode = _In.NOTHING if ended else _In.LOST_TEXT
             return error
         if message is not None:
-            self._mode = _In.NOTHING
+            self._seen, self._mode = scpi.Seen(), _In.NOTHING
         elif at_zero and not self._block_bytes:
             self._drop_text()
         return message

@@ -69,34 +69,51 @@ def _block_end(data: bytes | bytearray, at: int) -> int | None:
     return end
 
 
-def _find(data: bytes | bytearray, stop: int, pos: int = 0) -> tuple[int, int]:
-    """Index of the next `stop` outside strings and blocks (-1: none), and end of the last block.
+@dataclass
+class Seen:
+    """How far a message has been looked at, so that what comes piece by piece is read once.
+
+    Attributes:
+        at: where looking goes on: outside strings and blocks, or at the beginning of one.
+        last_block: end of the last block before.
+    """
+
+    at: int = 0
+    last_block: int = 0
+
+
+def _find(data: bytes | bytearray, stop: int, seen: Seen) -> int:
+    """Index of the next `stop` outside strings and blocks (-1: none).
 
     Where a newline is looked for, it ends strings as well: a quote that nobody closes must not
     swallow all messages that come later.
     """
-    last, newline = 0, -1
-    while found := _SPLITS[stop].search(data, pos):
+    newline = -1
+    while found := _SPLITS[stop].search(data, seen.at):
         at, pos = found.start(), found.end()
+        seen.at = at
         if data[at] == stop:
-            return at, last
+            return at
         if data[at] == ord("#"):
             begins = data[at - 1] in _BEFORE_BLOCK if at else stop == ord(",")
             end = _block_end(data, at) if begins else None
-            last = pos = end if end is not None else pos
+            if end is not None:
+                seen.last_block = end
+            seen.at = pos if end is None else end
             continue
         close = data.find(found[0], pos)
         if stop == ord("\n"):
             newline = newline if newline >= pos else data.find(b"\n", pos)
             if newline >= 0 and not 0 <= close < newline:
-                return newline, last
+                return newline
         if close < 0:
-            break
-        pos = close + 1
-    return -1, last
+            return -1
+        seen.at = close + 1
+    seen.at = len(data)
+    return -1
 
 
-def take_message(buffer: bytearray) -> bytes | None:
+def take_message(buffer: bytearray, seen: Seen | None = None) -> bytes | None:
     r"""Remove one whole message from the front of a buffer.
 
     >>> buffer = bytearray(b"REG 0x50,#14\x01\n\x02\x03\r\n*IDN?")
@@ -105,6 +122,7 @@ def take_message(buffer: bytearray) -> bytes | None:
 
     Args:
         buffer: what has come, text first.
+        seen: what earlier calls have seen of this message.
 
     Returns:
         The message without its newline (and a carriage return before it), or None where its end
@@ -113,21 +131,21 @@ def take_message(buffer: bytearray) -> bytes | None:
     Raises:
         InputError: it is longer than `MAX_MESSAGE_BYTES`. The buffer is as it was.
     """
-    end, last_block = -1, 0
-    if b"\n" in buffer:  # else not even its parts are looked for: bytes may come one by one
+    end, seen = -1, seen or Seen()
+    if buffer.find(b"\n", seen.at) >= 0:  # else not even its parts are looked for
         with contextlib.suppress(_More):
-            end, last_block = _find(buffer, ord("\n"))
+            end = _find(buffer, ord("\n"), seen)
     if (len(buffer) if end < 0 else end) > MAX_MESSAGE_BYTES:
         raise InputError(f"message of more than {MAX_MESSAGE_BYTES} bytes")
     if end < 0:
         return None
-    cut = end - 1 if end > last_block and buffer[end - 1 : end] == b"\r" else end
+    cut = end - 1 if end > seen.last_block and buffer[end - 1 : end] == b"\r" else end
     message = bytes(buffer[:cut])
     del buffer[: end + 1]
     return message
 
 
-def missing(buffer: bytes | bytearray) -> int:
+def missing(buffer: bytes | bytearray, seen: Seen | None = None) -> int:
     """Bytes that the unfinished block at the end of a buffer lacks; 0 where there is none.
 
     Of a block whose length has not come, those of the length, or 1; of one that is longer than any
@@ -136,9 +154,10 @@ def missing(buffer: bytes | bytearray) -> int:
     >>> missing(b"REG 0x50,#210abc"), missing(b"REG 0x50,#2"), missing(b"*IDN?")
     (7, 2, 0)
     """
-    if b"#" in buffer:
+    seen = seen or Seen()
+    if buffer.find(b"#", seen.at) >= 0:
         try:
-            _find(buffer, ord("\n"))
+            _find(buffer, ord("\n"), seen)
         except _More as more:
             return more.missing
         except InputError:
@@ -154,7 +173,7 @@ def split(data: bytes, stop: str) -> Iterator[bytes]:
     start = 0
     while True:
         try:
-            at = _find(data, ord(stop), start)[0]
+            at = _find(data, ord(stop), Seen(start))
         except (_More, InputError):
             at = -1
         if at < 0:

@@ -1,5 +1,8 @@
 """Frames and text on one stream: whatever lies between, both are found again."""
 
+from collections import Counter
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -145,3 +148,33 @@ def test_the_largest_of_both_pass():
     message = b"VMM? " + scpi.block(b"\0\n" * (1 << 19))
     text = message + b"\n"
     assert Line()(*(text[at : at + 65536] for at in range(0, len(text), 65536))) == [message]
+
+
+def _steps(pieces):
+    """How often a demultiplexer looks for a border in a message that comes in pieces."""
+    looks = Counter()
+    real = scpi._SPLITS
+
+    class Counted:
+        def __init__(self, stop):
+            self.stop = stop
+
+        def search(self, data, at):
+            looks["n"] += 1
+            return real[self.stop].search(data, at)
+
+    with mock.patch.object(scpi, "_SPLITS", {stop: Counted(stop) for stop in real}):
+        demux = Demux()
+        found = [message for piece in pieces for message in demux.feed(piece)]
+    return looks["n"], found
+
+
+def test_a_message_of_many_blocks_or_strings_is_read_once():
+    blocks = b"VMM? #11\n" + b",#11\n" * 2000
+    looks, found = _steps([blocks + b"\r\n"])
+    assert found == [blocks]
+    assert looks < 10_000
+    strings = b"A #" + b"''" * 2000
+    looks, found = _steps([strings, *[b"#"] * 300, b"\n"])
+    assert found == [strings + b"#" * 300]
+    assert looks < 10_000
