@@ -1,7 +1,7 @@
 """The text dialect as an instrument: program messages in, answers out. No I/O of its own.
 
-Commands live in `text_commands` and `text_array`; this executes messages: units one after another,
-up to the first that goes wrong. A message stops there because what follows may build on it, and a
+Commands live in `commands` and `array`; this executes messages: units one after another, up to the
+first that goes wrong. A message stops there because what follows may build on it, and a
 program that runs on a wrong table is no small matter here.
 """
 
@@ -55,6 +55,7 @@ class TextSession:
             The answers of its queries, joined by `;`, with a newline; b"" where there are none.
         """
         answers: list[bytes] = []
+        size = 0
         path: tuple[str, ...] = ()
         self._client.answered = False
         for unit in scpi.split(message, ";"):
@@ -62,8 +63,9 @@ class TextSession:
                 path, answer = self._unit(unit, path)
                 if answer is not None:
                     answers.append(answer)
+                    size += len(answer) + 1
                     self._client.answered = True
-                if sum(map(len, answers)) > MAX_ANSWER_BYTES:
+                if size > MAX_ANSWER_BYTES:
                     answers.clear()
                     raise ScpiError(-430, f"answers of more than {MAX_ANSWER_BYTES} bytes")
             except ScpiError as error:

@@ -1,6 +1,7 @@
 """The command tree of the text dialect: IEEE 488.2, registers, one writer, whatever comes."""
 
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +245,11 @@ def test_whatever_the_board_raises_becomes_an_error():
     session = TextSession(DirectAccess(window))
     assert session.execute(b"REG? 0") == b""
     assert session.execute(b"SYST:ERR?") == b'-310,"System error; OSError: bus error"\n'
+
+
+def test_a_message_of_many_units_takes_as_long_as_its_units():
+    session = TextSession(DirectAccess(EmulatedBoard(preset="ideal", seed=7)))
+    one = session.execute(b"*IDN?")
+    begun_s = time.monotonic()
+    assert session.execute(b"*IDN?;" * 60_000) == b";".join([one[:-1]] * 60_000) + one[-1:]
+    assert time.monotonic() - begun_s < 15
