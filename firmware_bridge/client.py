@@ -80,6 +80,11 @@ class Client:
         """Too many wrong proofs: hang up."""
         return self._gate is not None and self._gate.shut
 
+    @property
+    def authorised(self) -> bool:
+        """Whether it has proved its key in one way or another, where there is one."""
+        return self._access.authorised or bool(self._proved)
+
     def feed(self, data: bytes, end: bool = False) -> list[bytes]:
         """Take bytes as they come; what to send back, in order.
 

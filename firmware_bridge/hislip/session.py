@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from firmware_bridge.client import Client
-from firmware_bridge.hislip.locks import Locks
+from firmware_bridge.hislip.locks import FAILURE, Locks
 from firmware_bridge.hislip.messages import HEADER, Channel, Fatal, FatalError, Kind, Message
 from firmware_bridge.hislip.messages import Refusal as No
 from firmware_bridge.text.scpi import MAX_MESSAGE_BYTES
@@ -43,6 +43,11 @@ class Session:
         self._request, self._too_long = bytearray(), False
         self._unread = False  # an answer was sent, and the client has not said that it has it
         self._clearing, self._gone = threading.Event(), threading.Event()
+
+    @property
+    def authorised(self) -> bool:
+        """Whether the client has proved its key, where there is one."""
+        return self._client.authorised
 
     def end(self) -> None:
         """Both connections end, and what they wait for; from any thread."""
@@ -179,5 +184,7 @@ class Session:
     def _lock(self, message: Message, key: bytes) -> int:
         if not message.control & 1:
             return self._locks.release(self)
+        if not self.authorised:  # else whoever reaches the port could keep all others out
+            return FAILURE
         timeout_s = min(message.parameter * 1e-3, _LOCK_PATIENCE_S)
         return self._locks.acquire(self, key[:256], timeout_s, self._given_up)

@@ -420,6 +420,22 @@ def test_the_key_comes_first():
         assert client.query(b"REG? IDENT") == b"0\n"
 
 
+def sign_on(client, key):
+    nonce = bytes.fromhex(client.query(b"SYST:AUTH?").decode())
+    client.write(b"SYST:AUTH " + hmac.digest(key, b"text" + nonce, "sha256").hex().encode())
+
+
+def test_without_the_key_nobody_locks_others_out():
+    key = bytes(range(32))
+    with serving(MemoryWindow(), key) as server, raw(server) as good, raw(server) as bad:
+        assert bad.news.ask(LOCK, 1, 0)[:2] == (LOCK_RESPONSE, FAILURE)
+        assert bad.news.ask(LOCK, 1, 0, b"shared")[:2] == (LOCK_RESPONSE, FAILURE)
+        assert good.query(b"*IDN?").count(b",") == 3
+        sign_on(good, key)
+        assert good.query(b"SYST:ERR?").startswith(b"0,")
+        assert good.news.ask(LOCK, 1, 0)[:2] == (LOCK_RESPONSE, SUCCESS)
+
+
 def test_too_many_clients_are_told():
     with serving(MemoryWindow()) as server:
         clients = [RawClient(server.port) for _ in range(MAX_CLIENTS)]
