@@ -147,8 +147,7 @@ class HislipServer:
     def _serve_data(self, channel: Channel, first: Message, peer: str) -> None:
         version = min(first.parameter >> 16, VERSION)
         with self._guard:
-            if len(self._sessions) >= MAX_CLIENTS:
-                raise FatalError(Fatal.TOO_MANY)
+            self._make_room()
             number = self._free_number()
             client = Client(self._agent, peer, self._key)
             session = Session(number, client, channel, first.parameter & 0xFFFF, self._locks)
@@ -159,8 +158,19 @@ class HislipServer:
             session.serve_data()
         finally:
             with self._guard:
-                del self._sessions[number]
+                if self._sessions.get(number) is session:
+                    del self._sessions[number]
             _log.info("%s: gone", peer)
+
+    def _make_room(self) -> None:
+        """Hang up on the oldest client that has not proved the key, if there are too many."""
+        if len(self._sessions) < MAX_CLIENTS:
+            return
+        strangers = (number for number, one in self._sessions.items() if not one.authorised)
+        number = next(strangers, None)
+        if number is None:
+            raise FatalError(Fatal.TOO_MANY)
+        self._sessions.pop(number).end()
 
     def _free_number(self) -> int:
         while True:

@@ -436,6 +436,18 @@ def test_without_the_key_nobody_locks_others_out():
         assert good.news.ask(LOCK, 1, 0)[:2] == (LOCK_RESPONSE, SUCCESS)
 
 
+def test_clients_without_the_key_make_room_for_others():
+    key = bytes(range(32))
+    with serving(MemoryWindow(), key) as server, raw(server) as good:
+        sign_on(good, key)
+        strangers = [RawClient(server.port) for _ in range(MAX_CLIENTS + 3)]
+        assert good.query(b"REG? IDENT") == b"0\n"
+        assert strangers[0].data.receive() is None
+        assert strangers[-1].query(b"*IDN?").count(b",") == 3
+        for client in strangers:
+            client.close()
+
+
 def test_too_many_clients_are_told():
     with serving(MemoryWindow()) as server:
         clients = [RawClient(server.port) for _ in range(MAX_CLIENTS)]
