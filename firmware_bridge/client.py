@@ -41,6 +41,7 @@ class Client:
         peer: what to call the client, e.g. "127.0.0.1:51234".
         key: what it must prove to hold; None where nothing is asked of it.
         clock: seconds, monotonic.
+        gone: whether the peer has hung up; asked while a command waits for a program.
 
     Attributes:
         heard_s: when it last sent something whole that it was allowed to send; None if never.
@@ -53,6 +54,7 @@ class Client:
         peer: str,
         key: bytes | None = None,
         clock: Callable[[], float] = time.monotonic,
+        gone: Callable[[], bool] = lambda: False,
     ) -> None:
         self.peer, self.dropped = peer, 0
         self.heard_s: float | None = None
@@ -63,7 +65,9 @@ class Client:
         self._demux = Demux(clock)
         self._cancelled = self._interrupted = False
         self._access = _Access(self, clock)
-        self._text = TextSession(self._access, lambda: self._cancelled or self._interrupted)
+        self._text = TextSession(
+            self._access, lambda: self._cancelled or self._interrupted or gone()
+        )
 
     @property
     def writes(self) -> bool:

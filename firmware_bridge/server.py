@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import socket
 import threading
+import time
 import tty
 from pathlib import Path
 
@@ -32,6 +34,7 @@ __all__ = ["MAX_CLIENTS", "PtyServer", "TcpServer", "serve_stream"]
 
 MAX_CLIENTS = 16
 IDLE_S = 60.0
+LINGER_S = 1.0  # below the watchdog's time
 _log = logging.getLogger(__name__)
 
 
@@ -131,8 +134,9 @@ class _Connection:
     """One client on TCP, served by a thread of its own."""
 
     def __init__(self, server: TcpServer, sock: socket.socket, peer: str) -> None:
-        self.client = Client(server.agent, peer, server.key)
         self._socket, self._stop = sock, threading.Event()
+        self._hung_up_s = math.inf
+        self.client = Client(server.agent, peer, server.key, gone=self._has_hung_up)
         self.thread = threading.Thread(target=self._serve, name=f"bridge {peer}", daemon=True)
         self.thread.start()
 
@@ -142,6 +146,18 @@ class _Connection:
         self.client.cancel()
         with contextlib.suppress(OSError):  # gone already
             self._socket.shutdown(socket.SHUT_RD)  # it need not wait for more
+
+    def _has_hung_up(self) -> bool:
+        """Whether that was some time ago: `printf ... | nc -N` still gets what takes no longer.
+
+        Seen behind what it sent before, too: who is gone must not keep the watchdog at bay.
+        """
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        if not poll.poll(0):
+            return False
+        self._hung_up_s = min(self._hung_up_s, time.monotonic())
+        return time.monotonic() - self._hung_up_s > LINGER_S
 
     def _serve(self) -> None:
         with self._socket:

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_bridge import registers
+from firmware_bridge import dac_check, registers
 from firmware_bridge.fair_lock import FairLock
 from firmware_bridge.frames import MAX_WORDS, Frame, FrameDecoder, Kind, encode
 from firmware_bridge.server import MAX_CLIENTS, PtyServer, TcpServer
+from firmware_bridge.text import scpi
 from rram_host.errors import LinkError
 from rram_host.transports import open_transport
+from sim.board import EmulatedBoard
 from tests.doubles import MemoryWindow
+from tests.held_board import HeldBoard
 from tests.sockets import ask_text, connected, eventually, line_of
 
 SCRATCH = registers.offset("SCRATCH")
@@ -238,3 +241,18 @@ def test_the_lock_is_given_in_the_order_of_coming():
     for thread in threads:
         thread.join()
     assert order == [0, 1, 2, 3, "again"]
+
+
+def test_one_that_hangs_up_while_it_waits_does_not_keep_its_program_going():
+    held = HeldBoard(EmulatedBoard(preset="ideal", seed=7))
+    program = dac_check.readback_program(held.spec)
+    block = scpi.block(program.words().astype("<u4").tobytes())
+    with TcpServer(held) as server:
+        with connected(server.port) as client:
+            client.sendall(b"*RST;*OPC?\n")
+            assert line_of(client) == b"1\n"
+            held.hold()
+            client.sendall(b"PROG:LOAD " + block + b";RUN;*OPC?\n")
+            eventually(lambda: held.kicks)
+        eventually(lambda: not server.agent.writer)
+        assert held.read(registers.offset("STATUS"), 1)[0] & registers.STATUS_BUSY == 0
