@@ -118,15 +118,18 @@ class Agent:
 
     # ---- text -----------------------------------------------------------------------------------
 
-    def read(self, role: Role, address: int, count: int) -> Words:
+    def read(self, role: Role, mark: Mark, address: int, count: int) -> Words:
         """Read words for a client.
 
         Raises:
             InputError: outside the window.
+            ReadOnlyError: results of somebody who has written since this client did.
             RramError: the window gave another number of words.
         """
         with self._lock:
             check_span(address, count, self._window_bytes)
+            if _holds_results(address, count):
+                self._pen.check(mark)
             words = self._read_words(address, count)
             role.heard_s = self._clock()
             return words
@@ -203,8 +206,12 @@ class Agent:
             if not frame.count:
                 return frame.reply()
             if frame.kind is Kind.READ:
+                if _holds_results(frame.address, frame.count):
+                    self._pen.check(session.mark)
                 return frame.reply(self._read_words(frame.address, frame.count))
             return self._write(session, frame)
+        except ReadOnlyError as error:
+            return frame.error(ErrorCode.READONLY, str(error))
         except InputError as error:
             return frame.error(ErrorCode.REFUSED, str(error))
         except Exception as error:  # a host far away must hear of it, whatever it is
@@ -250,6 +257,12 @@ class Agent:
 def _is_safe(address: int, words: Words) -> bool:
     """Whether a write does nothing but make the rails safe."""
     return address == _CTRL and words.size == 1 and int(words[0]) == registers.CTRL_SAFE
+
+
+def _holds_results(address: int, count: int) -> bool:
+    """Whether a read takes results of a program, which must be the reader's own."""
+    results = registers.RESULTS
+    return address < results.offset + 4 * results.words and results.offset < address + 4 * count
 
 
 def _check(frame: Frame, window_bytes: int) -> None:

@@ -244,9 +244,10 @@ class _Access:
         Raises:
             ClosingError: the link or the bridge is being closed.
             InputError: outside the window.
+            ReadOnlyError: results of another client's program.
         """
         self._check_open()
-        return self._client._agent.read(self._client._role, address, count)
+        return self._client._agent.read(self._client._role, self._mark, address, count)
 
     def write(self, address: int, words: Words) -> None:
         """Write words.

@@ -49,12 +49,20 @@ class Pen:
                 f"{holder.peer} writes; others may read until it closes, or is silent for "
                 f"{self._writer_s:g} s"
             )
-        if mark.generation not in (None, self._generation):
-            raise StaleError(f"{self._why} since this one wrote last; begin anew")
+        self.check(mark)
         if holder is not role:
             self.holder = role
             self.disturb(f"{role.peer} has written")
         mark.generation = self._generation
+
+    def check(self, mark: Mark) -> None:
+        """Refuse to go on from what somebody else has changed.
+
+        Raises:
+            StaleError: something has changed since this mark's last write.
+        """
+        if mark.generation not in (None, self._generation):
+            raise StaleError(f"{self._why} since this one wrote last; begin anew")
 
     def disturb(self, why: str) -> None:
         """Note that whoever has written may no longer rely on it."""

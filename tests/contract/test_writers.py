@@ -260,3 +260,16 @@ def test_a_board_that_fails_just_then_does_not_stop_the_bridge(bench, caplog):
     bench.window.read = lambda address, count: 1 / 0
     bench.agent.leave(bench.roles[0])
     assert "could not be made safe" in caplog.text and "anna" in caplog.text
+
+
+def test_nobody_takes_results_of_another_ones_program_for_its_own(bench):
+    results = registers.RESULTS.offset
+    bench.a.write(1)
+    assert bench.a.read(results) is Kind.REPLY
+    assert bench.b.read(results) is Kind.REPLY  # it has written nothing that they could be of
+    bench.now_s = 11
+    bench.b.write(2)
+    assert bench.a.read(results) is ErrorCode.READONLY
+    assert bench.a.read() is Kind.REPLY
+    assert bench.b.read(results) is Kind.REPLY
+    assert bench.again(0, 99).read(results) is Kind.REPLY
