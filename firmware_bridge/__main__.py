@@ -163,7 +163,7 @@ def serve(options: argparse.Namespace, stop: threading.Event) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bridge until Ctrl-C or SIGTERM; returns the exit code."""
+    """Run the bridge until Ctrl-C, SIGTERM or SIGHUP; returns the exit code."""
     options = _parser().parse_args(argv)
     level = logging.INFO if options.verbose else logging.WARNING
     logging.basicConfig(
@@ -172,7 +172,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        ends.append(signal.SIGHUP)  # an ssh session that drops takes the bridge with it
+    for number in ends:
         signal.signal(number, lambda *_: stop.set())
     try:
         if options.make_key:

@@ -59,7 +59,8 @@ def refused(capsys, *arguments):
 @pytest.fixture(autouse=True)
 def signals():
     """`main` sets handlers; those of the tests come back."""
-    kept = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    kept = [(number, signal.getsignal(number)) for number in numbers]
     yield
     for number, handler in kept:
         signal.signal(number, handler)
@@ -215,3 +216,9 @@ def test_who_comes_and_goes_is_said_when_wanted(tmp_path):
             ready, _, _ = select.select([running.stderr], [], [], 0.1)
             seen += os.read(running.stderr.fileno(), 4096).decode() if ready else ""
     assert re.search(r"127\.0\.0\.1:\d+: connected\n(.*\n)*.*127\.0\.0\.1:\d+: closed", seen)
+
+
+def test_a_terminal_that_closes_ends_it_well(tmp_path):
+    with bridge(tmp_path, "--pty", "rram0", number=signal.SIGHUP):
+        assert os.path.lexists(tmp_path / "rram0")
+    assert not os.path.lexists(tmp_path / "rram0")
