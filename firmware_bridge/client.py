@@ -163,7 +163,7 @@ class Client:
         if isinstance(piece, bytes):
             self._access.heard()
             answered = self._text.execute(piece)
-            self._access.heard()
+            self._access.done()
             return answered
         self._text.report(_INPUT_OVERRUN, str(piece))
         return b""
@@ -201,9 +201,13 @@ class _Access:
         self._proved, self._heard_s = False, 0.0
 
     def heard(self) -> None:
-        """A command came, or was done."""
+        """A command came."""
         if self._clock() - self._heard_s > TEXT_IDLE_S:
             self._proved = False
+        self.done()
+
+    def done(self) -> None:
+        """A command was done, however long that took: its client was not silent."""
         self._heard_s = self._clock()
         if self.authorised:
             self._client.heard_s = self._heard_s

@@ -9,7 +9,7 @@ import pytest
 
 from firmware_bridge import auth, registers
 from firmware_bridge.agent import Agent
-from firmware_bridge.auth import MAX_FAILURES, load_key, make_key
+from firmware_bridge.auth import MAX_FAILURES, load_key, make_key, text_digest
 from firmware_bridge.client import MAX_PROVED, TEXT_IDLE_S, Client
 from firmware_bridge.errors import InputError
 from firmware_bridge.frames import ErrorCode, Frame, Kind, decode, encode
@@ -254,3 +254,22 @@ def test_whoever_comes_to_the_terminal_later_must_sign_on_anew():
     here.now_s += 1.1 * TEXT_IDLE_S
     assert here.text("REG? SCRATCH") == ""
     assert here.errors().startswith("-203")
+
+
+def test_a_client_that_waits_long_for_its_answer_is_not_silent():
+    now_s = [0.0]
+
+    class Slow(MemoryWindow):
+        def read(self, address, count):
+            now_s[0] += 1.1 * TEXT_IDLE_S
+            return super().read(address, count)
+
+    key = bytes(range(32))
+    client = Client(Agent(Slow()), "a line", key, lambda: now_s[0])
+
+    def ask(text):
+        return b"".join(client.feed(text, end=True))
+
+    nonce = bytes.fromhex(ask(b"SYST:AUTH?").decode())
+    ask(b"SYST:AUTH " + text_digest(key, nonce).hex().encode())
+    assert [ask(b"REG? SCRATCH") for _ in range(2)] == [b"0\n", b"0\n"]
