@@ -238,7 +238,7 @@ class Recording:
     def _header(self, line: bytes) -> dict[str, Any]:
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise InputError(f"{self.path} is not a recording of register traffic")

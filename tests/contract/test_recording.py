@@ -329,3 +329,10 @@ def test_units_are_a_chain_that_can_go_on_and_stays_unknown_where_it_was():
         each.note(WRITE, SCRATCH, words(2))
     assert whole.end_unit() == rest.end_unit()
     assert lost.end_unit() is None and lost.end_unit() is None
+
+
+def test_a_file_of_nothing_but_brackets_is_no_recording(tmp_path):
+    path = tmp_path / "deep"
+    path.write_bytes(b"[" * 200_000)
+    with pytest.raises(InputError, match="not a recording"):
+        Recording(path)
