@@ -87,6 +87,8 @@ class Demux:
 
         What is held stays small only if all of it is taken before the next call.
         """
+        if not data:  # whoever listens in short turns: it is not he who was heard
+            return
         now_s = self._clock()
         if now_s - self._heard_s > STALE_S:
             self._forget_stale(data)

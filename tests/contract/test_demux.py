@@ -17,9 +17,9 @@ READ = Frame(Kind.READ, 0x0A0A0A0A, 5, 0x50, 10)  # newlines in it
 BLOCK = bytes(range(256)) * 2
 
 
-def write(words, sequence=1):
+def write(words, sequence=1, bulk=False):
     payload = np.asarray(words, dtype="<u4").tobytes()
-    return Frame(Kind.WRITE, 7, sequence, 0x50, len(payload) // 4, payload)
+    return Frame(Kind.WRITE, 7, sequence, 0x50, len(payload) // 4, payload, bulk=bulk)
 
 
 class Line:
@@ -104,6 +104,16 @@ def test_a_block_that_nobody_goes_on_with_is_given_up():
     assert line(encode(READ)) == [], "it might be part of the block"
     line.now_s += 1.1 * STALE_S
     assert line(encode(READ)) == [READ]
+
+
+def test_who_only_listens_in_short_turns_keeps_no_block_and_no_bulk_waiting():
+    for begun in (b"PROG:LOAD #6999999" + BLOCK, encode(write(range(9000), bulk=True))[:9000]):
+        line = Line()
+        line(begun)
+        while line.now_s < 1.1 * STALE_S:  # as a server does, which looks whether it is to stop
+            line.now_s += 0.1
+            line(b"")
+        assert line(encode(READ)) == [READ]
 
 
 def test_a_host_that_died_within_a_frame_does_not_silence_a_person():
