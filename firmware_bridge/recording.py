@@ -70,7 +70,7 @@ class Recorder:
             self._file: BinaryIO | None = self.path.open("xb", buffering=0)
         except OSError as error:
             raise InputError(f"cannot record into {self.path}: {error.strerror}") from None
-        self._put(header(board, spec))
+        self._put(_line(header(board, spec)))
 
     def read(self, address: int, count: int) -> Words:
         """Read `count` words, and write down which they were."""
@@ -100,9 +100,10 @@ class Recorder:
     def note_restored(self, blob: bytes) -> None:
         """Write down that the board was put back to a snapshot, and to which."""
         with self._lock:
+            told = {"n": self._number + 1, "op": RESTORE, "t_s": self._passed_s()}
+            data = _line({**told, "sha256": hashlib.sha256(blob).hexdigest()})
             self._number += 1
-            told = {"n": self._number, "op": RESTORE, "t_s": self._passed_s()}
-            self._put({**told, "sha256": hashlib.sha256(blob).hexdigest()})
+            self._put(data)
 
     def close(self) -> None:
         """End the recording, and close the window where it can be closed.
@@ -129,23 +130,24 @@ class Recorder:
     ) -> None:
         if self._file is None or not count:
             return
-        self._number += 1
-        line: dict[str, Any] = {"n": self._number, "op": kind, "at": hex(address)}
+        line: dict[str, Any] = {"n": self._number + 1, "op": kind, "at": hex(address)}
         line |= {"name": place(address), "count": count, "t_s": self._passed_s()}
         line |= {"error": error} if error else {}
-        self._put(line, words)
+        data = _line(line, words)
+        # just before its line: a Ctrl-C while that is made must leave no gap in the numbers
+        self._number += 1
+        self._put(data)
 
     def _failed(
         self, error: BaseException, kind: str, address: int, count: int, words: Words | None
     ) -> None:
         self._note(kind, address, count, words, f"{type(error).__name__}: {error}")
 
-    def _put(self, line: dict[str, Any], words: Words | None = None) -> None:
+    def _put(self, line: bytes) -> None:
         """One line in one call of the system; no buffer that a kill could lose."""
         if self._file is None:
             return
-        rest = b"" if words is None else _packed(words)
-        data = memoryview(json.dumps(line).encode()[:-1] + rest + b"}\n")
+        data = memoryview(line)
         try:
             while data:
                 data = data[self._file.write(data) :]
@@ -191,6 +193,11 @@ def _command() -> str:
     if sys.orig_argv[1:2] == ["-m"]:
         return shlex.join(["python", *sys.orig_argv[1:]])
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _line(told: dict[str, Any], words: Words | None = None) -> bytes:
+    rest = b"" if words is None else _packed(words)
+    return json.dumps(told).encode()[:-1] + rest + b"}\n"
 
 
 def _packed(words: Words) -> bytes:

@@ -160,6 +160,22 @@ def test_a_full_disk_fails_one_transaction_and_hinders_none(path: Path):
     assert [access.number for access in Recording(path)] == [1]
 
 
+def test_ctrl_c_while_a_line_is_made_leaves_a_recording_that_can_be_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(_words: np.ndarray) -> bytes:
+        raise KeyboardInterrupt
+
+    recorder = Recorder(MemoryWindow(), path)
+    recorder.write(SCRATCH, words(1))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("firmware_bridge.recording._packed", interrupted)
+        recorder.write(SCRATCH, words(2))
+    recorder.write(SCRATCH, words(3))
+    recorder.close()
+    assert [access.words.tolist() for access in Recording(path)] == [[1], [3]]
+
+
 def test_a_killed_process_leaves_what_the_board_has_seen(path: Path):
     code = (
         "import sys, numpy as np\n"
