@@ -108,8 +108,8 @@ class Instructions:
             self.bench.frame(chip, dac80508.write_frame(item.addr, word))
             updated |= dac.updates != before
         self.clock.advance(item.cycles)
-        if item.addr == dac80508.TRIGGER and item.value & 0xF == dac80508.TRIGGER_SOFT_RESET:
-            for chip in chips:
+        for chip, word in zip(chips, data, strict=True):
+            if item.addr == dac80508.TRIGGER and word & 0xF == dac80508.TRIGGER_SOFT_RESET:
                 self.last_reset[chip] = self.clock.cycles
         if updated:
             self._outputs_updated()

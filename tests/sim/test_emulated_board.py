@@ -284,6 +284,16 @@ def test_chips_that_the_board_lacks_take_nothing_from_the_table(board):
     assert [dac.buffer[0] for dac in board.bench.dacs] == [0, 7, 0]
 
 
+@pytest.mark.parametrize(
+    ("offset", "word", "fault"), [(0, 10, (10, 1, 0)), (10, 16, (0, 0, 0))], ids=["reset", "latch"]
+)
+def test_a_reset_from_the_table_counts_by_its_word_and_not_by_its_place(board, offset, word, fault):
+    """TRIGGER: word 10 is a soft reset, behind which no frame is taken for 250 us; 16 is LDAC."""
+    unlock(board)
+    start(board, [ins(Op.DACT, 5, 2, offset), ins(Op.DREAD, 1, 2), END], [word] * 11)
+    assert _fault(board) == fault
+
+
 # ---- URLs -----------------------------------------------------------------------------------
 
 
