@@ -246,6 +246,12 @@ def test_every_rule_bites_and_names_what_it_is_about(rule):
         found.raise_violations()
 
 
+def test_lines_do_not_stand_on_open_gates_without_a_pulse_either():
+    behind = pulsing(after="WAIT 6000")
+    for text in (behind, behind.replace("PULSE", "WAIT")):
+        assert _rules(assemble(text)) == ["LINES_WAITING"], text
+
+
 @pytest.mark.parametrize(
     "words",
     [[], [0x6000_0001], [0xF000_0000, 0], [0xA000_0000, 0], [0x9000_0001, 0], [0x4000_0040, 1]],

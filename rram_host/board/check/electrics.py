@@ -39,6 +39,7 @@ from rram_host.board.check.layout import (
     N_SIGN,
     N_TIA,
     N_UPDATE,
+    N_WAITING,
     ON_ADDRESS,
     ON_BL,
     ON_CELL,
@@ -61,6 +62,7 @@ from rram_host.board.check.layout import (
     R_SLEW,
     R_UNKNOWN,
     R_UNLATCHED,
+    R_WAITING,
     RESET,
     SOON,
     SYNC,
@@ -69,6 +71,7 @@ from rram_host.board.check.layout import (
     T_FOUND,
     T_MORE,
     T_NOW,
+    T_OPENED,
     T_PC,
     T_UPDATE,
     TRIGGER,
@@ -247,6 +250,11 @@ def moved(b: Any, s: Any, bl_rest_v: float, wl_rest_v: float) -> None:
     past(s, t[T_UPDATE], b.n[N_UPDATE], SOON)
     v[V_BL_SWING] = np.ceil((v[V_BL_SWING] + bl_rest_v) / QUANTUM_V) * QUANTUM_V
     v[V_WL_SWING] = np.ceil((v[V_WL_SWING] + wl_rest_v) / QUANTUM_V) * QUANTUM_V
+    stood = t[T_NOW] - max(t[T_UPDATE], t[T_OPENED])
+    # an open source line follows the other bit lines of its row
+    carried = not t[T_ENABLE] and v[V_WL_MAX] > 0 and v[V_BL_MAX] - v[V_BL_MIN] > b.f[F_HALF]
+    if carried and stood > b.n[N_WAITING]:
+        note(s, R_WAITING, ON_NOTHING, 0, 0, stood * 1e-8, b.n[N_WAITING] * 1e-8)
     t[T_UPDATE] = t[T_NOW]
     gates, was_v = v[V_WL_MAX] > 0, v[V_BL_MAX]
     extremes(b, s)

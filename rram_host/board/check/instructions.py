@@ -87,6 +87,7 @@ from rram_host.board.check.layout import (
     T_LOW,
     T_NOW,
     T_OE,
+    T_OPENED,
     T_POINTER,
     T_PULSES,
     T_RANGE,
@@ -177,6 +178,8 @@ def lines(b: Any, s: Any, value: int) -> None:
     if oe and not t[T_OE]:
         t[T_SHIFT] = t[T_NOW]
     closes = enable and (not t[T_ENABLE] or tia_range != t[T_RANGE])
+    if t[T_ENABLE] and not enable:
+        t[T_OPENED] = t[T_NOW]
     t[T_ENABLE], t[T_OE], t[T_RANGE] = enable, oe, tia_range
     t[T_NOW] += 1
     if closes:
@@ -206,7 +209,7 @@ def pulse(b: Any, s: Any, cells: Floats, cycles: int) -> None:
     t[T_NOW] += 1 + cycles
     if stressed(b, s, cells, (t[T_NOW] - t[T_UPDATE]) * 1e-8) and waited > b.n[N_WAITING]:
         note(s, R_WAITING, ON_NOTHING, 0, 0, waited * 1e-8, b.n[N_WAITING] * 1e-8)
-    t[T_ENABLE] = 0
+    t[T_ENABLE], t[T_OPENED] = 0, t[T_NOW]
 
 
 @jit

@@ -81,7 +81,7 @@ BOARD = np.dtype(
 # v: volts, by V_...; codes: lowest and highest before and behind the latch, by C_...; chip: GAIN
 # (-1 unknown), behind LDAC, time of the last reset, by P_...; sl: switch inputs.
 _PARTS = [
-    ("t", np.int64, (21,)),
+    ("t", np.int64, (22,)),
     ("v", np.float64, (5,)),
     ("codes", np.int64, (4, LINES_MOST)),
     ("chip", np.int64, (3, 8)),
@@ -102,8 +102,8 @@ STATE = np.dtype(
 
 (T_NOW, T_UPDATE, T_SHIFT, T_CLOSED, T_POINTER, T_RESULTS, T_PULSES, T_PC) = range(8)
 (T_ENABLE, T_OE, T_RANGE, T_LATCHED, T_FOUND, T_MORE, T_STOP, T_STEPS) = range(8, 16)
-(T_BOUNDED, T_LOW, T_HIGH, T_COUNT, T_STAMP) = range(16, 21)
-SIZE_T, SIZE_V = 21, 5
+(T_BOUNDED, T_LOW, T_HIGH, T_COUNT, T_STAMP, T_OPENED) = range(16, 22)
+SIZE_T, SIZE_V = 22, 5
 (V_BL_SWING, V_WL_SWING, V_BL_MIN, V_BL_MAX, V_WL_MAX) = range(5)
 C_BUFFER_LOW, C_BUFFER_HIGH, C_LOW, C_HIGH = range(4)
 K_PULSES, K_ENERGY_J, K_PEAK_V = range(3)  # what is told of cells, (3, rows, cols)

@@ -35,7 +35,8 @@ class Limits:
         cell_pulses: most pulses on one cell.
         cell_energy_j: most energy into one cell, by the bound V^2 G_max t.
         total_s: longest program.
-        waiting_s: longest time from an update of the lines to the pulse behind it.
+        waiting_s: longest time from an update of the lines to the pulse behind it, and that lines
+            stand with gates and switches open.
     """
 
     channel_words: Words

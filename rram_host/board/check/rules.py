@@ -66,7 +66,8 @@ TEXTS = {
     CELL_PULSES: "more pulses on one cell than a program may give",
     CELL_ENERGY: "more energy into one cell than a program may bring, bound by V^2 G_max t",
     TOO_LONG: "the program takes longer than one may",
-    LINES_WAITING: "a pulse so long after its lines were set: cells carry their voltage meanwhile",
+    LINES_WAITING: "lines set for so long with gates open, and no pulse: cells carry their voltage "
+    "meanwhile",
     TOO_MANY_STEPS: "the program executes more instructions than a check follows",
 }
 

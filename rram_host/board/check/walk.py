@@ -63,6 +63,7 @@ from rram_host.board.check.layout import (
     T_LATCHED,
     T_NOW,
     T_OE,
+    T_OPENED,
     T_PC,
     T_POINTER,
     T_PULSES,
@@ -162,7 +163,7 @@ def same(b: Any, s: Any, k: int) -> bool:
     for flag in (T_ENABLE, T_OE, T_RANGE, T_LATCHED, T_FOUND):
         if t[flag] != old.t[flag]:
             return False
-    for moment in (T_UPDATE, T_SHIFT, T_CLOSED):
+    for moment in (T_UPDATE, T_SHIFT, T_CLOSED, T_OPENED):
         if age(b, t[T_NOW], t[moment]) != age(b, old.t[T_NOW], old.t[moment]):
             return False
     for chip in range(b.n[N_CHIPS]):
@@ -202,7 +203,7 @@ def leap(b: Any, s: Any, cells: Floats, kept_cells: Floats, k: int, turns: int) 
         note(s, R_LONG, ON_NOTHING, 0, 0, total_s, b.n[N_TOTAL] * 1e-8)
         t[T_STOP] = 1
         return
-    for moment in (T_UPDATE, T_SHIFT, T_CLOSED):
+    for moment in (T_UPDATE, T_SHIFT, T_CLOSED, T_OPENED):
         if age(b, t[T_NOW], t[moment]) < b.n[N_RESET]:
             t[moment] += cycles * turns
     for chip in range(b.n[N_CHIPS]):
