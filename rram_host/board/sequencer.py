@@ -88,6 +88,7 @@ class SequencerDriver:
     ) -> None:
         self._link = transport
         self.closed = False
+        self._unsure = False  # whether a program may still run that nobody waits for
         self.checker: Checker | None = None
         self.watchdog_s = registers.WATCHDOG_RESET_CYCLES / microcode.CLOCK_HZ
         self.traffic = Traffic()
@@ -203,14 +204,22 @@ class SequencerDriver:
         words, cycles = ready.words, ready.cycles
         if self.checker is not None:
             self.checker.check(words, table)
+        if self._unsure:
+            self.stop()
+            self._unsure = False
         begin = [*self._uploads(words, table), register("CTRL", registers.CTRL_START)]
         try:
             count = self._wait(words, cycles, progress, begin)
-        except RramError:  # the board, or the link, has been dealt with
+        except LinkError:
+            self._unsure = True
+            raise
+        except RramError:  # the board has been dealt with
             raise
         except BaseException:  # Ctrl-C, or what `progress` raises: nobody waits for it any more
+            self._unsure = True
             with contextlib.suppress(RramError):
                 self.stop()
+                self._unsure = False
             raise
         self.traffic.programs += 1
         self.traffic.cycles += cycles

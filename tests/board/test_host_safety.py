@@ -12,7 +12,7 @@ from firmware_bridge import board_spec, registers
 from firmware_bridge.microcode import Op
 from rram_host import open_board
 from rram_host.array.pulses import ArrayProgram, PulseTrain
-from rram_host.errors import BoardFault, ContractError, InputError
+from rram_host.errors import BoardFault, ContractError, InputError, LinkError
 from sim.board import EmulatedBoard
 
 SPEC = board_spec.load()
@@ -398,3 +398,21 @@ def test_info_tells_pulses_and_time_of_the_board(emulated):
         assert (info["rows"], info["cols"], info["board_file"]) == (32, 32, "zc706")
         assert board.board_time_s == pytest.approx(emulated.clock.cycles / 1e8)
         assert board.traffic.programs > 0
+
+
+def test_after_a_lost_answer_the_next_program_starts_cleanly():
+    class Cut(EmulatedBoard):
+        cut = False
+
+        def read(self, address, count):
+            if self.cut:
+                raise LinkError("cut")
+            return super().read(address, count)
+
+    link = Cut("ideal", pace=1.0)
+    with open_board(link) as board:
+        link.cut = True
+        with pytest.raises(LinkError, match="cut"):
+            board.array.vmm(np.zeros((2000, 32)))
+        link.cut = False
+        assert board.array.vmm(np.zeros((2, 32))).shape[0] == 2
