@@ -24,7 +24,7 @@ from rram_host.board.check.checker import Checker
 from rram_host.board.check.limits import board_of
 from rram_host.errors import InputError
 from sim.board import EmulatedBoard
-from tests.board.programs import KINDS, SPECS, host_program, pulsing, reading
+from tests.board.host_programs import KINDS, SPECS, host_program, pulsing, reading
 from tests.sim import programs
 from tests.sim.programs import (
     DONE,
@@ -350,7 +350,7 @@ def test_a_shorter_table_is_looked_at_again():
 PLAIN = """
 import json, numpy as np
 from rram_host.board.check import check_program
-from tests.board.programs import SPECS, host_program
+from tests.board.host_programs import SPECS, host_program
 out = []
 for kind in ("read", "set"):
     words, table = host_program(kind, SPECS[0], few=True)

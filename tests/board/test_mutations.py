@@ -18,7 +18,7 @@ from firmware_bridge.microcode import Op
 from firmware_bridge.opening import opening_writes, start_program
 from rram_host.board.check import check_program
 from sim.board import EmulatedBoard
-from tests.board.programs import host_program
+from tests.board.host_programs import host_program
 from tests.sim.programs import CTRL_RESET, CTRL_START, DONE, put, register, small_spec
 
 KINDS = ("set", "form", "reset", "read", "sweep", "round", "selftest", "safe", "wait")

@@ -19,7 +19,7 @@ from rram_host.board.rescue import Rails, make_safe
 from rram_host.cli import cli, main
 from rram_host.errors import BoardFault, ContractError, LinkError
 from sim.board import EmulatedBoard
-from tests.board.programs import host_program
+from tests.board.host_programs import host_program
 
 SAMPLE = Path(__file__).parents[2] / "bench_scripts" / "programs" / "read_cell.rram"
 SPEC = board_spec.load()
