@@ -6,7 +6,7 @@ import argparse
 import logging
 import signal
 import sys
-import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import entry_points
@@ -23,12 +23,13 @@ from firmware_bridge.recording import Recorder
 from firmware_bridge.windows import Window, open_mmio
 
 BOARDS_GROUP = "rram.boards"
+_LOOK_S = 0.1  # how soon the bridge notices that it shall end
 _EXAMPLES = """\
 examples:
   an emulated board, for a host on this machine by any of three ways:
     rram-bridge --board 'sim://?seed=7' --tcp 127.0.0.1:5025 --hislip 4880 --pty ./rram0
   on the ZC706, over its serial port (without PYNQ: ?via=devmem):
-    rram-bridge --board 'mmio://0x43C00000?via=devmem' --serial /dev/ttyPS1:921600
+    rram-bridge --board 'mmio://0x43C00000?via=devmem' --serial /dev/ttyPS0:921600
   for other machines, which must hold the key (read README.md on what that protects from):
     rram-bridge --make-key bridge.key
     rram-bridge --board mmio://0x43C00000 --tcp 0.0.0.0:5025 --key-file bridge.key
@@ -126,8 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def serve(options: argparse.Namespace, stop: threading.Event) -> None:
-    """Open a board and serve it until `stop` is set; then make it safe and close it.
+def serve(options: argparse.Namespace, ended: Callable[[], bool]) -> None:
+    """Open a board and serve it until `ended()`; then make it safe and close it.
 
     Raises:
         InputError: one of the arguments is wrong, or what is to be listened on is taken.
@@ -159,7 +160,8 @@ def serve(options: argparse.Namespace, stop: threading.Event) -> None:
             )
         for url in urls:
             print(f"ready: {url}", flush=True)
-        stop.wait()
+        while not ended():
+            time.sleep(_LOOK_S)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -171,17 +173,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
-    stop = threading.Event()
     ends = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
         ends.append(signal.SIGHUP)  # an ssh session that drops takes the bridge with it
     for number in ends:
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: ends.clear())
     try:
         if options.make_key:
             make_key(options.make_key)
         else:
-            serve(options, stop)
+            serve(options, lambda: not ends)
     except RramError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -183,7 +183,7 @@ class Client:
         # A proof may come twice, and its nonce is spent by then.
         if self._gate is None or frame.session in self._proved:
             return frame.reply()
-        if not self._gate.try_frames(frame.payload, frame.session):
+        if not self._gate.try_frames(bytes(frame.payload), frame.session):
             _log.warning("%s: wrong proof of the key (%d)", self.peer, self._gate.failures)
             return frame.error(ErrorCode.AUTH, "this is not the proof of the bridge's key")
         self._proved[frame.session] = None

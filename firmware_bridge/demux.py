@@ -131,9 +131,9 @@ class Demux:
         wanting = self._decoder.wanting
         end = at + wanting if wanting else data.find(0, at) + 1
         if not at < end <= len(data):
-            self._decoder.feed(data[at:])
+            self._decoder.feed(data, at)
             return len(data), None
-        found = self._decoder.feed(data[at:end])
+        found = self._decoder.feed(data, at, end)
         if not self._decoder.wanting:
             self._mode = _In.NOTHING
         return end, found[0] if found else None

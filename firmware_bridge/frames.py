@@ -56,6 +56,7 @@ MAX_ENCODED = _MAX_RAW + _MAX_RAW // BLOCK + 1
 _UINT32 = 1 << 32
 
 Words = npt.NDArray[np.uint32]
+Payload = bytes | memoryview  # what is long is not copied where it need not be
 
 
 class Kind(IntEnum):
@@ -102,7 +103,7 @@ class Frame:
     sequence: int
     address: int
     count: int
-    payload: bytes = b""
+    payload: Payload = b""
     version: int = PROTOCOL
     bulk: bool = False
     chained: bool = False
@@ -136,8 +137,7 @@ class Frame:
 
     def reply(self, words: Words | None = None) -> Frame:
         """The answer to this request, with the words that it read."""
-        payload = b"" if words is None else np.ascontiguousarray(words, dtype="<u4").tobytes()
-        return self._answer(Kind.REPLY, payload)
+        return self._answer(Kind.REPLY, b"" if words is None else payload_of(words))
 
     def error(self, code: ErrorCode, text: str) -> Frame:
         """The answer to a request that was not done, with the reason for people."""
@@ -145,7 +145,7 @@ class Frame:
         raw += b"\0" * (-len(raw) % 4)
         return self._answer(Kind.ERROR, struct.pack("<I", code) + raw)
 
-    def _answer(self, kind: Kind, payload: bytes) -> Frame:
+    def _answer(self, kind: Kind, payload: Payload) -> Frame:
         bulk = self.bulk and self.kind is Kind.READ and kind is Kind.REPLY
         return Frame(
             kind, self.session, self.sequence, self.address, self.count, payload, bulk=bulk
@@ -165,7 +165,7 @@ class Frame:
         """
         if self.kind is not Kind.ERROR or len(self.payload) < 4:
             raise InputError(f"{self.kind.name} frame of {len(self.payload)} bytes gives no reason")
-        text = self.payload[4:].rstrip(b"\0").decode(errors="replace")
+        text = bytes(self.payload[4:]).rstrip(b"\0").decode(errors="replace")
         return int(self.words[0]), text
 
     def answers(self, request: Frame) -> bool:
@@ -191,12 +191,17 @@ def encode(frame: Frame) -> bytes:
         frame.address,
         frame.count,
     )
-    inside = b"" if frame.outside_bytes else frame.payload
+    inside = b"" if frame.outside_bytes else bytes(frame.payload)
     wire = b"\0" + cobs_encode(_checked(header + inside)) + b"\0"
     return b"".join((wire, frame.payload, _crc(frame.payload))) if frame.outside_bytes else wire
 
 
-def _crc(data: bytes) -> bytes:
+def payload_of(words: Words) -> Payload:
+    """Words as they travel; looks at the array where that is so in memory, too."""
+    return np.ascontiguousarray(words, dtype="<u4").data.cast("B") if words.size else b""
+
+
+def _crc(data: Payload) -> bytes:
     return zlib.crc32(data).to_bytes(_CRC_BYTES, "little")
 
 
@@ -244,13 +249,13 @@ class FrameDecoder:
         self.wanting = 0
         self.dropped = 0
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Take bytes as they come; return the frames that they complete, in order."""
+    def feed(self, data: bytes, at: int = 0, end: int | None = None) -> list[Frame]:
+        """Take bytes as they come, from `at` to `end`; the frames that they complete, in order."""
         found: list[Frame] = []
-        at = 0
-        while at < len(data):
+        end = len(data) if end is None else end
+        while at < end:
             step = self._collect if self.wanting else self._scan
-            at, frame = step(data, at)
+            at, frame = step(data, at, end)
             if frame is not None:
                 found.append(frame)
         return found
@@ -261,28 +266,27 @@ class FrameDecoder:
         self._partial.clear()
         self._skipping, self.wanting, self._head = False, 0, None
 
-    def _scan(self, data: bytes, at: int) -> tuple[int, Frame | None]:
-        end = data.find(0, at)
-        self._extend(data[at : end if end >= 0 else len(data)])
-        if end < 0:
-            return len(data), None
+    def _scan(self, data: bytes, at: int, end: int) -> tuple[int, Frame | None]:
+        border = data.find(0, at, end)
+        self._extend(data[at : border if border >= 0 else end])
+        if border < 0:
+            return end, None
         frame = self._finish()
         if frame is None or not frame.outside_bytes:
-            return end + 1, frame
+            return border + 1, frame
         self._head, self.wanting = frame, frame.outside_bytes
-        return end + 1, None
+        return border + 1, None
 
-    def _collect(self, data: bytes, at: int) -> tuple[int, Frame | None]:
-        piece = data[at : at + self.wanting]
+    def _collect(self, data: bytes, at: int, end: int) -> tuple[int, Frame | None]:
+        piece = memoryview(data)[at : min(at + self.wanting, end)]
         self._partial += piece
         self.wanting -= len(piece)
         head = self._head
         if self.wanting or head is None:
             return at + len(piece), None
-        with memoryview(self._partial) as whole:  # a slice of a bytearray would be one copy more
-            payload, crc = bytes(whole[:-_CRC_BYTES]), bytes(whole[-_CRC_BYTES:])
-        self._partial.clear()
-        self._head = None
+        whole = memoryview(self._partial)
+        payload, crc = whole[:-_CRC_BYTES], whole[-_CRC_BYTES:]
+        self._partial, self._head = bytearray(), None
         if _crc(payload) != crc or head.payload:
             self.dropped += 1
             return at + len(piece), None

@@ -6,6 +6,7 @@ Beyond this machine nothing listens without a key.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import math
 import os
@@ -75,6 +76,7 @@ class PtyServer:
         try:
             # Kept open here, the slave side survives hosts that come and go, and stays raw.
             tty.setraw(self._slave)
+            fcntl.lockf(self._slave, fcntl.LOCK_EX | fcntl.LOCK_NB)  # `flock` is for hosts
             name = str(link_path or self.path)
             self._service = LineService(agent_of(window), self._master, name, key)
             if self._link is not None:
@@ -117,9 +119,26 @@ def _points_to(link: Path, target: str) -> bool:
     return link.is_symlink() and str(link.readlink()) == target
 
 
+def _is_served(link: Path) -> bool:
+    """Whether another process holds the terminal as `PtyServer` does."""
+    try:
+        fd = os.open(link, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def _make_link(link: Path, target: str) -> None:
     """Replace a link that a killed bridge left behind, and nothing else."""
     if link.is_symlink() and (not link.exists() or str(link.readlink()).startswith("/dev/pts/")):
+        if _is_served(link):
+            raise InputError(f"{link} is the terminal of another bridge, which still serves it")
         link.unlink()
     try:
         link.symlink_to(target)

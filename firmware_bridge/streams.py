@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -12,6 +13,7 @@ from firmware_bridge.agent import Agent
 from firmware_bridge.client import Client
 from firmware_bridge.windows import Window
 
+_log = logging.getLogger(__name__)
 POLL_S = 0.05  # how soon a server notices that it shall stop
 STUCK_S = 5.0  # a host that takes no byte of an answer for so long has lost interest
 LOCKED_S = 2.0  # how long a line that cannot hang up is deaf after too many wrong proofs
@@ -152,7 +154,9 @@ class LineService:
                 client.cancel()
             serve_client(client, self._port.read, self._port.write, self._stop)
             if not client.refused:
-                return  # the line is gone
+                if not self._stop.is_set():
+                    _log.error("%s: the line is gone, and no longer served", self._peer)
+                return
             self._be_deaf()
 
     def _be_deaf(self) -> None:

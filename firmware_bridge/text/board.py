@@ -32,6 +32,9 @@ FIRST_READS = ZERO_READS + PROBE_READS
 READ_FULL_SCALE_V = 1.25
 MAX_TABLE_CODES = 2 * registers.TABLE.words
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 1e-3, 0.05
+# A client may be gone without anybody seeing it: its program is kept running for so long, and for
+# as long again whenever it asks.
+_KEPT_S = 60.0
 _START_S = 1.0  # by then a started program shows up as busy, done or stopped
 
 
@@ -205,6 +208,8 @@ class TextBoard:
                 return state
             if self._stopped():
                 raise ScpiError(-365, "waiting for the program was broken off; it may still run")
+            if time.monotonic() - begun_s > _KEPT_S:
+                raise ScpiError(-365, f"it still runs after {_KEPT_S:g} s; PROGram:STATe? asks on")
             if started and state.name == "RUNNING":
                 self.kick()
             time.sleep(pause_s)

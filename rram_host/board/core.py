@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +13,7 @@ from rram_host.board import self_test
 from rram_host.board.check.checker import Checker
 from rram_host.board.sequencer import Compiled, Progress, SequencerDriver
 from rram_host.board.waiting import wait_cycles, wait_program
-from rram_host.errors import BoardFault, RramError
+from rram_host.errors import BoardFault
 from rram_host.transports.base import Transport
 
 
@@ -65,12 +63,7 @@ class BoardCore:
         cycles = wait_cycles(duration_s)
         if not cycles:
             return
-        try:
-            self.driver.run(wait_program(self.spec, cycles), progress=progress)
-        except BaseException:
-            with contextlib.suppress(RramError):
-                self.driver.stop()
-            raise
+        self.driver.run(wait_program(self.spec, cycles), progress=progress)
 
     def self_test(self) -> self_test.SelfTest:
         """Check DACs and amplifier offsets. Leaves the cells alone: all gates stay closed."""

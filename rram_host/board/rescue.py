@@ -49,7 +49,9 @@ class Rails:
 
     def __str__(self) -> str:
         """In words."""
-        if self.safe:
+        if self.safe and not self.same_contract:
+            text = "nothing runs; whether rails are up cannot be known"
+        elif self.safe:
             text = "rails are safe: gates closed, bit lines at zero, source lines at ground or open"
         else:
             text = "a program still runs" if self.busy else "rails are still up"

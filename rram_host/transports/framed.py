@@ -26,12 +26,14 @@ from firmware_bridge.frames import (
     Frame,
     FrameDecoder,
     Kind,
+    Payload,
     encode,
+    payload_of,
 )
 from rram_host.errors import ContractError, InputError, LinkError
 from rram_host.transports.base import Words, Writes, checked_span, checked_words
 
-_Part = tuple[Kind, int, int, bytes]
+_Part = tuple[Kind, int, int, Payload]
 _NOTHING = np.empty(0, np.uint32)
 _BULK_WORDS = 64  # below, stuffing costs less than a second check sum
 _TOGETHER_BYTES = 1 << 12
@@ -227,7 +229,7 @@ class FramedTransport:
     def _write_parts(self, address: int, words: Words) -> list[_Part]:
         words = checked_words(words)
         address, count = checked_span(address, words.size)
-        data = words.astype("<u4", copy=False).tobytes()
+        data = payload_of(words)
         return [
             (Kind.WRITE, at, n, data[at - address : at - address + 4 * n])
             for at, n in self._spans(address, count)

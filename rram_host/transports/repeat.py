@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firmware_bridge import registers
+from firmware_bridge.opening import register
 from firmware_bridge.recording import Recording
 from firmware_bridge.traffic import READ, RESTORE, Access, Words, folded, place
 from rram_host.errors import InputError, LinkError
@@ -100,6 +101,7 @@ def _read(link: Transport, access: Access) -> Words:
                 f"the board has not ended its program {_PROGRAM_LIMIT_S:.0f} s after transaction "
                 f"{access.number} of the recording"
             )
+        link.write(*register("KICK", 0))
         time.sleep(_LOOK_S)
 
 
