@@ -6,11 +6,17 @@ import click
 
 from firmware_bridge import board_spec
 from rram_host.board.rescue import TIMEOUT_S, make_safe
-from rram_host.cli.common import board_option, emit, json_option, say, spec_option
+from rram_host.cli.common import emit, json_option, record_option, say, spec_option
 
 
 @click.command(short_help="Make the rails safe now, whatever else hangs.")
-@board_option
+@click.option(
+    "--board",
+    required=True,  # what is safe by default would be an emulated board
+    metavar="URL",
+    help="Which board, e.g. serial:///dev/ttyUSB0?baud=921600, socket://HOST:PORT.",
+)
+@record_option
 @spec_option
 @click.option(
     "--timeout",

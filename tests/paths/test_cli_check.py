@@ -244,3 +244,9 @@ def test_over_a_bridge_while_another_host_writes():
             rails = make_safe(url, timeout_s=20)
             assert rails.safe and not rails.loaded
             assert emulated.truth.rails_v["WL3"] == emulated.truth.rails_v["BL3"] == 0
+
+
+def test_the_command_takes_no_board_for_granted():
+    said = _run("safe")
+    assert said.exit_code == 2
+    assert "rails are safe" not in said.output
