@@ -92,7 +92,10 @@ def _run(client: Client, _: list[Argument]) -> None:
 def _state(client: Client, _: list[Argument]) -> bytes:
     name = client.settle(wait=False)
     results = client.board.register("RESULT_COUNT")
-    text = scpi.plain(client.fault.encode("ascii", "replace"), 250).replace('"', "'")
+    fault = client.fault
+    if name == "FAULT" and not fault:  # of a program that somebody else has started
+        fault = client.board.describe(client.board.state())
+    text = scpi.plain(fault.encode("ascii", "replace"), 250).replace('"', "'")
     return f'{name},{results},"{text}"'.encode()
 
 

@@ -221,12 +221,17 @@ class TextBoard:
 
     def fault(self, state: State) -> str:
         """A latched fault in words; the rails are made safe, and the latch is cleared."""
+        text = self.describe(state)
+        self.safe()
+        self.set_register("CTRL", registers.CTRL_CLEAR_FAULT)
+        return text
+
+    def describe(self, state: State) -> str:
+        """A latched fault in words."""
         at = self.register("FAULT_TIME")
         code, pc, info = state.fault
         last = min(pc + 64, registers.PROGRAM.words)  # the longest instruction, and more
         words = self.read(registers.PROGRAM.offset, last)
-        self.safe()
-        self.set_register("CTRL", registers.CTRL_CLEAR_FAULT)
         return fault_text(words, code, pc, info, at)
 
     def _run(self, program: Assembler, table: Codes | None = None) -> Codes:

@@ -74,6 +74,20 @@ def test_a_fault_names_rule_and_word_and_leaves_the_rails_safe(bench):
     assert ask("READ? 0,0") != b""  # the latch is cleared
 
 
+def test_who_did_not_start_a_program_is_told_its_fault_too():
+    emulated = EmulatedBoard(preset="ideal", seed=7)
+    words = np.array([0xFFFFFFFF], dtype=np.uint32)  # no instruction
+    emulated.write(registers.PROGRAM.offset, words)
+    for name, value in (("ENTRY", 0), ("CTRL", registers.CTRL_START)):
+        emulated.write(registers.offset(name), np.array([value], dtype=np.uint32))
+    bench = Bench(emulated)
+    ask = bench.client()
+    for _ in range(2):  # a look changes nothing
+        assert ask("PROG:STAT?").startswith(b'FAULT,0,"BAD_INSTRUCTION')
+    assert errors(ask) == []
+    bench.close()
+
+
 def test_a_running_program_can_be_waited_for_stopped_and_not_disturbed():
     held = HeldBoard(EmulatedBoard(preset="ideal", seed=7))
     bench = Bench(held)
