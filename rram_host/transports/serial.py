@@ -36,6 +36,11 @@ _OWN_KEYS = {
     "socket": {"key", "timeout"},
     "rfc2217": {"baud", "key"},
 }
+_PYSERIAL_KEYS = {
+    "serial": set[str](),
+    "socket": {"logging"},
+    "rfc2217": {"ign_set_control", "logging", "poll_modem", "timeout"},
+}
 
 
 class PortStream:
@@ -179,8 +184,9 @@ def _parse(url: str) -> _Target:
         _check_socket(url, parts)
     known = _OWN_KEYS[parts.scheme]
     own = {key: query.pop(key) for key in sorted(known & set(query))}
-    if parts.scheme == "serial" and query:
-        raise InputError(f"{url}: unknown key {min(query)!r}; known: {', '.join(sorted(known))}")
+    unknown = set(query) - _PYSERIAL_KEYS[parts.scheme]
+    if unknown:
+        raise InputError(f"{url}: unknown key {min(unknown)!r}; known: {', '.join(sorted(known))}")
     baud = positive(url, "baud", own.get("baud", DEFAULT_BAUD))
     timeout_s = positive(url, "timeout", own.get("timeout", LinkSettings.timeout_s))
     key = load_key(own["key"]) if "key" in own else None

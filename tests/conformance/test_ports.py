@@ -258,3 +258,9 @@ def test_the_key_file_is_read_before_the_port_is_opened(tmp_path):
         ):
             with pytest.raises(InputError, match="key file"):
                 open_transport(url.format(path))
+
+
+@pytest.mark.parametrize("url", ["socket://127.0.0.1:9?kee=a", "rfc2217://127.0.0.1:9?timeuot=1"])
+def test_a_key_that_nobody_knows_is_named(url):
+    with pytest.raises(InputError, match="unknown key '(kee|timeuot)'; known: "):
+        open_transport(url)
