@@ -177,7 +177,8 @@ class Client:
         if self._gate is not None and frame.session not in self._proved:
             return frame.error(ErrorCode.AUTH, auth.challenge_text(self._gate.nonce))
         self.heard_s = self._clock()
-        return self._agent.handle(frame, self._role)
+        answer = self._agent.handle(frame, self._role)
+        return None if frame.quiet and answer.kind is Kind.REPLY else answer
 
     def _prove(self, frame: Frame) -> Frame:
         # A proof may come twice, and its nonce is spent by then.

@@ -9,7 +9,7 @@ offset  bytes  header field
 ======  =====  ===========================================================
 0       1      protocol version, `PROTOCOL`
 1       1      kind: 1 read, 2 write, 3 reply, 4 error reply, 5 proof of a key
-2       2      flags: bit 8 bulk, bit 9 chained, the others zero
+2       2      flags: bit 8 bulk, bit 9 chained, bit 10 quiet, others zero
 4       4      session: random number drawn by the host
 8       4      sequence: 0 opens the session, then from what the bridge drew, one more each request
 12      4      byte address in the register window
@@ -27,7 +27,8 @@ Stuffing would cost more there than all the rest. What is begun is waited for; w
 a while gives it up (`FrameDecoder.give_up`).
 
 Chained requests are sent before those in front of them are answered. Each is done only if the one
-before it was: a START never follows an upload that was refused.
+before it was: a START never follows an upload that was refused. So the answer to one says that all
+before it were done, and quiet ones are answered only where they were not.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ MAX_TEXT_BYTES = 1024
 
 _HEADER = struct.Struct("<BBHIIII")
 _CRC_BYTES = 4
-_BULK, _CHAINED = 1 << 8, 1 << 9
+_BULK, _CHAINED, _QUIET = 1 << 8, 1 << 9, 1 << 10
 _MAX_RAW = _HEADER.size + 4 * MAX_WORDS + _CRC_BYTES
 MAX_ENCODED = _MAX_RAW + _MAX_RAW // BLOCK + 1
 _UINT32 = 1 << 32
@@ -107,6 +108,7 @@ class Frame:
     version: int = PROTOCOL
     bulk: bool = False
     chained: bool = False
+    quiet: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what does not fit the wire."""
@@ -185,7 +187,7 @@ def encode(frame: Frame) -> bytes:
     header = _HEADER.pack(
         frame.version,
         frame.kind,
-        _BULK * frame.bulk | _CHAINED * frame.chained,
+        _BULK * frame.bulk | _CHAINED * frame.chained | _QUIET * frame.quiet,
         frame.session,
         frame.sequence,
         frame.address,
@@ -225,11 +227,11 @@ def decode(encoded: bytes) -> Frame:
     if kind not in _KINDS:
         raise InputError(f"no frame is of kind {kind}")
     bulk, chained = bool(flags & _BULK), bool(flags & _CHAINED)
-    if flags & ~(_BULK | _CHAINED) or (bulk and count > MAX_WORDS):
+    if flags & ~(_BULK | _CHAINED | _QUIET) or (bulk and count > MAX_WORDS):
         raise InputError(f"no frame has flags {flags:#06x} with a count of {count}")
     payload = body[_HEADER.size :]
     numbers = (session, sequence, address, count)
-    return Frame(Kind(kind), *numbers, payload, version, bulk, chained)
+    return Frame(Kind(kind), *numbers, payload, version, bulk, chained, bool(flags & _QUIET))
 
 
 class FrameDecoder:
@@ -275,11 +277,13 @@ class FrameDecoder:
         if frame is None or not frame.outside_bytes:
             return border + 1, frame
         self._head, self.wanting = frame, frame.outside_bytes
+        self._partial = bytearray(self.wanting)  # growing it would copy what is there
         return border + 1, None
 
     def _collect(self, data: bytes, at: int, end: int) -> tuple[int, Frame | None]:
         piece = memoryview(data)[at : min(at + self.wanting, end)]
-        self._partial += piece
+        place = len(self._partial) - self.wanting
+        self._partial[place : place + len(piece)] = piece
         self.wanting -= len(piece)
         head = self._head
         if self.wanting or head is None:

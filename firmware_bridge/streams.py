@@ -18,6 +18,8 @@ POLL_S = 0.05  # how soon a server notices that it shall stop
 STUCK_S = 5.0  # a host that takes no byte of an answer for so long has lost interest
 LOCKED_S = 2.0  # how long a line that cannot hang up is deaf after too many wrong proofs
 CHUNK = 1 << 16
+TERMINAL = 4095  # bytes that a terminal gives at a time; more may be there
+TOGETHER = 1 << 12  # answers that are shorter are sent together
 
 
 def agent_of(window: Window | Agent) -> Agent:
@@ -46,11 +48,21 @@ class Descriptor:
             return None
         try:
             ready, _, _ = select.select([self._fd], [], [], POLL_S)
-            return (os.read(self._fd, CHUNK) or None) if ready else b""
+            return (self._available() or None) if ready else b""
         except BlockingIOError:
             return b""
         except OSError:  # the other end is gone
             return None
+
+    def _available(self) -> bytes:
+        data = piece = os.read(self._fd, CHUNK)
+        while len(piece) >= TERMINAL and len(data) < CHUNK:
+            try:
+                piece = os.read(self._fd, CHUNK)
+            except BlockingIOError:
+                break
+            data += piece
+        return data
 
     def write(self, data: bytes) -> None:
         """Send, or drop the rest when nobody takes it."""
@@ -85,10 +97,16 @@ def serve_client(
             data = read()
             if data is None:
                 return
+            held = b""
             for answer in client.answers(data):
-                write(answer)  # of the request at hand, even if this is the end
+                held += answer
+                if len(held) >= TOGETHER:
+                    write(held)
+                    held = b""
                 if stop.is_set():
-                    return
+                    break
+            if held:  # of the request at hand, even if this is the end
+                write(held)
     finally:
         client.close()
 

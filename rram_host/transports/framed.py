@@ -131,9 +131,20 @@ class _Flight:
         if frame.kind is Kind.ERROR and frame.reason()[0] == ErrorCode.ORDER:
             return False
         self.replies[index] = frame
+        self._imply(index, frame)
         while not self.done and self.replies[self._first] is not None:
             self._first += 1
         return True
+
+    def _imply(self, index: int, answer: Frame) -> None:
+        """What is answered was done after all it is chained to; quiet ones are not answered."""
+        if answer.kind is Kind.ERROR and answer.reason()[0] == ErrorCode.SKIPPED:
+            return
+        while index > 0 and self._requests[index].chained:
+            index -= 1
+            if not self._requests[index].quiet or self.replies[index] is not None:
+                return
+            self.replies[index] = self._requests[index].reply()
 
 
 def _demand(reply: Frame) -> bytes | None:
@@ -273,6 +284,10 @@ class FramedTransport:
     def _in_bulk(self, count: int) -> bool:
         return self._settings.bulk and count >= _BULK_WORDS
 
+    def _is_last(self, index: int, count: int) -> bool:
+        """Of a transfer, or of as many as may be on their way at a time."""
+        return index + 1 == count or (index + 1) % self._settings.in_flight == 0
+
     def _spans(self, address: int, count: int) -> list[tuple[int, int]]:
         size = self._settings.frame_words
         return [(address + 4 * i, min(size, count - i)) for i in range(0, count, size)]
@@ -289,6 +304,7 @@ class FramedTransport:
                     *(kind, session, sequence, address, count, payload),
                     bulk=self._in_bulk(count),
                     chained=sequence > first,
+                    quiet=kind is Kind.WRITE and not self._is_last(sequence - first, len(parts)),
                 )
                 for sequence, (kind, address, count, payload) in enumerate(parts, first)
             ]

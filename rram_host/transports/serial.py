@@ -191,9 +191,11 @@ def _parse(url: str) -> _Target:
     timeout_s = positive(url, "timeout", own.get("timeout", LinkSettings.timeout_s))
     key = load_key(own["key"]) if "key" in own else None
     port = _port_name(url, parts, query, own)
-    on_wire = parts.scheme == "serial" and not port.startswith("/dev/pts/")
+    # A pseudo-terminal has no speed, and loses nothing.
+    is_pty = parts.scheme == "serial" and os.path.realpath(port).startswith("/dev/pts/")
+    on_wire = parts.scheme == "serial" and not is_pty
     rate = baud / _BITS_A_BYTE if on_wire or parts.scheme == "rfc2217" else math.inf
-    bulk = parts.scheme == "socket"
+    bulk = parts.scheme == "socket" or is_pty
     in_flight = MAX_IN_FLIGHT if bulk else LinkSettings.in_flight
     settings = LinkSettings(timeout_s=timeout_s, bytes_per_s=rate, bulk=bulk, in_flight=in_flight)
     return _Target(url, parts.scheme, port, int(baud), settings, key)
