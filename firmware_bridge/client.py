@@ -4,7 +4,7 @@ Frames and text may come on the same stream (firmware_bridge.demux). Where the b
 nothing is done for a session, or for the text dialect, before it has been proved (`auth`).
 
 What a client may hold at a time: one frame and one message of the largest size, the last 8 replies
-of its session (512 KiB), and the program and table of its text dialect: below 4 MiB.
+of its session (4 MiB), and the program and table of its text dialect: below 8 MiB.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ from firmware_bridge.cobs import BLOCK, cobs_decode, cobs_encode
 from firmware_bridge.errors import InputError
 
 PROTOCOL = 1
-MAX_WORDS = 16384  # 64 KiB: 4096 input vectors of 32 codes are four frames
+MAX_WORDS = 1 << 17  # 512 KiB: 4096 input vectors of 32 codes are one frame
 MAX_IN_FLIGHT = 8  # unanswered requests of a session; an agent remembers as many replies
 MAX_TEXT_BYTES = 1024
 

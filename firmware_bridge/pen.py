@@ -46,8 +46,8 @@ class Pen:
         holder = self.holder
         if holder is not None and holder is not role and now_s - holder.heard_s < self._writer_s:
             raise ReadOnlyError(
-                f"{holder.peer} writes; others may read until it closes, or is silent for "
-                f"{self._writer_s:g} s"
+                f"{holder.peer} writes; others may read until it closes (which a terminal "
+                f"does not show), or is silent for {self._writer_s:g} s"
             )
         self.check(mark)
         if holder is not role:

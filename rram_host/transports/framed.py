@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -79,9 +79,13 @@ class LinkSettings:
     connect_s: float = 5.0
     resend_s: float = 0.5
     in_flight: int = 4
-    frame_words: int = MAX_WORDS
+    frame_words: int = 1 << 14
     bytes_per_s: float = math.inf
     bulk: bool = False
+
+    def lossless(self) -> LinkSettings:
+        """The same for a link that loses nothing: large frames as they are, many at a time."""
+        return replace(self, bulk=True, in_flight=MAX_IN_FLIGHT, frame_words=MAX_WORDS)
 
     def __post_init__(self) -> None:
         """Check every number against its limits."""

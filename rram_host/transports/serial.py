@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from firmware_bridge.auth import load_key
-from firmware_bridge.frames import MAX_IN_FLIGHT
 from rram_host.errors import InputError, LinkError
 from rram_host.transports.base import positive
 from rram_host.transports.framed import FramedTransport, LinkSettings
@@ -195,9 +194,9 @@ def _parse(url: str) -> _Target:
     is_pty = parts.scheme == "serial" and os.path.realpath(port).startswith("/dev/pts/")
     on_wire = parts.scheme == "serial" and not is_pty
     rate = baud / _BITS_A_BYTE if on_wire or parts.scheme == "rfc2217" else math.inf
-    bulk = parts.scheme == "socket" or is_pty
-    in_flight = MAX_IN_FLIGHT if bulk else LinkSettings.in_flight
-    settings = LinkSettings(timeout_s=timeout_s, bytes_per_s=rate, bulk=bulk, in_flight=in_flight)
+    settings = LinkSettings(timeout_s=timeout_s, bytes_per_s=rate)
+    if parts.scheme == "socket" or is_pty:
+        settings = settings.lossless()
     return _Target(url, parts.scheme, port, int(baud), settings, key)
 
 

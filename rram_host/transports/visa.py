@@ -103,7 +103,7 @@ def _parse(url: str) -> _Target:
     rate = min(baud / _BITS_A_BYTE, _TAKEN_PER_S) if is_serial else math.inf
     settings = LinkSettings(timeout_s=timeout_s, bytes_per_s=rate, bulk=_is_tcp(resource))
     if _is_hislip(resource):  # one message on its way at a time; and nothing is ever lost
-        settings = replace(settings, in_flight=1, resend_s=_HISLIP_RESEND_S, bulk=True)
+        settings = replace(settings.lossless(), in_flight=1, resend_s=_HISLIP_RESEND_S)
     library = query.get("library") or DEFAULT_LIBRARY
     key = load_key(query["key"]) if "key" in query else None
     return _Target(url, resource, library, baud, settings, key)

@@ -102,14 +102,14 @@ def test_a_recording_made_over_a_link_is_that_of_the_host_without_it(path: Path,
     window = MemoryWindow()
     recorder = Recorder(window, path) if at == "bridge" else None
     with TcpServer(Agent(recorder or window)) as server:
-        link = open_transport(f"socket://{server.host}:{server.port}")
+        link = open_transport(f"visa://TCPIP::{server.host}::{server.port}::SOCKET")
         there = link if recorder else Recorder(link, path)
         job(there)
         there.close()
     if recorder:
         recorder.close()
     pieces = max(access.count for access in Recording(path))
-    assert pieces == (16384 if at == "bridge" else 40_000)
+    assert pieces == (LinkSettings.frame_words if at == "bridge" else 40_000)
     link = replay(path)
     job(link)
     assert link.finished
