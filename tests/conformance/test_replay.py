@@ -19,6 +19,7 @@ from rram_host import open_board
 from rram_host.errors import ContractError, InputError, LinkError
 from rram_host.transports import Transport, open_transport
 from rram_host.transports.base import Snapshots
+from rram_host.transports.framed import LinkSettings
 from rram_host.transports.mmio import MmioTransport
 from rram_host.transports.repeat import repeat
 from sim import EmulatedBoard
