@@ -315,6 +315,16 @@ def figures(name: str, repeats: int) -> Iterator[Row]:
             yield Row(name, what, per_s[0], "1/s", per_s[1] if raw else None, limit)
 
 
+def warm_up(target: str) -> None:
+    """Let everything that is compiled be loaded, here and behind the link."""
+    with open_board(target) as board:
+        cells = np.zeros(board.array.shape, dtype=bool)
+        cells[0, 0] = True
+        board.array.form(cells)
+        board.array.read()
+        board.array.vmm(np.zeros((PRODUCTS, board.array.shape[1])))
+
+
 def main_job(repeats: int) -> Iterator[Row]:
     """The main job, `rram demo`, over TCP and in process: wall time."""
     from rram_host.experiments import demo
@@ -328,9 +338,12 @@ def main_job(repeats: int) -> Iterator[Row]:
                 demo.run(target, demo.DemoPlan(), Silent(), run)
             return time.perf_counter() - start
 
+    warm_up(URL)
+    job(URL)
     times = []
     for _ in range(repeats):  # a new bridge each time: its board must be as fresh as ours
         with bridge("--tcp", "127.0.0.1:0") as there:
+            warm_up(there)
             times.append([job(there), job(URL)])
     there_s, here_s = np.median(times, axis=0).tolist()
     yield Row("tcp", "main job", there_s, "s", here_s, 1.2)

@@ -15,6 +15,8 @@ import os
 import select
 import time
 from dataclasses import dataclass
+from socket import IPPROTO_TCP as TCP
+from socket import TCP_NODELAY as NO_DELAY
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
@@ -118,6 +120,11 @@ class SocketStream(PortStream):
 
     Its `read` drops what came before the far end hung up, and takes two system calls more.
     """
+
+    def __init__(self, port: Any, name: str) -> None:
+        super().__init__(port, name)
+        # Otherwise the end of what is sent waits for the far end to say that it has the beginning.
+        port._socket.setsockopt(TCP, NO_DELAY, 1)
 
     def read(self, timeout_s: float) -> bytes:
         """Return bytes as soon as some are there; b"" after `timeout_s` without any.

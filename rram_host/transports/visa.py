@@ -223,6 +223,7 @@ def _make_transparent(resource: MessageBasedResource, target: _Target) -> None:
     resource.read_termination, resource.write_termination = None, ""
     if isinstance(resource, TCPIPSocket):
         resource.set_visa_attribute(ResourceAttribute.suppress_end_enabled, False)
+        resource.set_visa_attribute(ResourceAttribute.tcpip_nodelay, True)
     if isinstance(resource, SerialInstrument):
         resource.baud_rate, resource.data_bits = target.baud, 8
         resource.parity, resource.stop_bits = Parity.none, StopBits.one
