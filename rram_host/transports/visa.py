@@ -215,6 +215,17 @@ def _open_resource(manager: ResourceManager, target: _Target) -> MessageBasedRes
     return resource
 
 
+def _send_at_once(resource: MessageBasedResource) -> None:
+    """Otherwise the end of what is sent waits for the far end to say that it has the beginning.
+
+    Other libraries than pyvisa-py do so by themselves; pyvisa-py does not, and fails to be told.
+    """
+    session = getattr(resource.visalib, "sessions", {}).get(resource.session)
+    interface = getattr(session, "interface", None)
+    if isinstance(interface, socket.socket):
+        interface.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def _make_transparent(resource: MessageBasedResource, target: _Target) -> None:
     """Every byte passes as it is, and a read ends where nothing more is there."""
     from pyvisa.constants import ControlFlow, Parity, ResourceAttribute, SerialTermination, StopBits
@@ -223,7 +234,7 @@ def _make_transparent(resource: MessageBasedResource, target: _Target) -> None:
     resource.read_termination, resource.write_termination = None, ""
     if isinstance(resource, TCPIPSocket):
         resource.set_visa_attribute(ResourceAttribute.suppress_end_enabled, False)
-        resource.set_visa_attribute(ResourceAttribute.tcpip_nodelay, True)
+        _send_at_once(resource)
     if isinstance(resource, SerialInstrument):
         resource.baud_rate, resource.data_bits = target.baud, 8
         resource.parity, resource.stop_bits = Parity.none, StopBits.one
