@@ -7,6 +7,7 @@ __all__ = [
     "ContractError",
     "InputError",
     "LinkError",
+    "ReadOnlyLinkError",
     "RecordError",
     "RramError",
     "UnsafeDensityError",
@@ -15,6 +16,10 @@ __all__ = [
 
 class LinkError(RramError):
     """The board cannot be reached, or stopped answering, or answered nonsense."""
+
+
+class ReadOnlyLinkError(LinkError):
+    """Another host writes to the board now; reading and making it safe are open to all."""
 
 
 class BoardFault(RramError):

@@ -22,7 +22,7 @@ from rram_host.array.crossbar import Crossbar
 from rram_host.board.core import BoardCore
 from rram_host.board.diagnosis import Diagnosis, diagnose
 from rram_host.board.self_test import SelfTest
-from rram_host.board.sequencer import Progress, Traffic
+from rram_host.board.sequencer import Progress, SequencerDriver, Traffic
 from rram_host.board.waiting import clock_cycles
 from rram_host.errors import InputError
 from rram_host.passport import Passport, Recorder, with_formed, without_formed
@@ -96,28 +96,10 @@ class Board:
 
     def info(self) -> dict[str, object]:
         """Identity, geometry, counters and limits, as plain values."""
-        spec, chip = self.spec, {}
+        chip = {}
         if self.passport:
             chip = {"chip": self.passport.contents.chip, "passport": str(self.passport.file.path)}
-        return {
-            **chip,
-            "board": self.name,
-            "board_file": spec.name,
-            "identity": f"{registers.IDENTITY:#010x}",
-            "contract_hash": f"{contract_hash():#010x}",
-            "gateware_version": f"{self._core.driver.read_register('VERSION'):#010x}",
-            "rows": spec.rows,
-            "cols": spec.cols,
-            "adcs": spec.adcs,
-            "pulses_since_power_up": self.pulses_since_power_up,
-            "read_voltage_v": spec.read_voltage_v,
-            "bl_limit_v": spec.bl_limit_v,
-            "wl_limit_v": spec.wl_limit_v,
-            "conductance_window_siemens": [
-                spec.conductance_min_siemens,
-                spec.conductance_max_siemens,
-            ],
-        }
+        return {**chip, **_facts(self._core.driver, self.spec, self.name)}
 
     def check_map(self) -> None:
         """Look at the array, and refuse a chip that its passport's map cannot be of.
@@ -264,6 +246,47 @@ class Board:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _facts(driver: SequencerDriver, spec: BoardSpec, name: str) -> dict[str, object]:
+    return {
+        "board": name,
+        "board_file": spec.name,
+        "identity": f"{registers.IDENTITY:#010x}",
+        "contract_hash": f"{contract_hash():#010x}",
+        "gateware_version": f"{driver.read_register('VERSION'):#010x}",
+        "rows": spec.rows,
+        "cols": spec.cols,
+        "adcs": spec.adcs,
+        "pulses_since_power_up": driver.read_register("PULSE_COUNT"),
+        "read_voltage_v": spec.read_voltage_v,
+        "bl_limit_v": spec.bl_limit_v,
+        "wl_limit_v": spec.wl_limit_v,
+        "conductance_window_siemens": [spec.conductance_min_siemens, spec.conductance_max_siemens],
+    }
+
+
+def glance(url: str, spec: str | Path | None = None) -> dict[str, object]:
+    """What a board says of itself by reads alone, also while another host writes.
+
+    Args:
+        url: of the board.
+        spec: how it is wired, as for `open_board`.
+
+    Raises:
+        InputError: unknown URL or board file.
+        LinkError: the board cannot be reached.
+        ContractError: what answers is not a board of this contract and geometry.
+    """
+    wiring = board_spec.load(spec or "zc706")
+    link = open_transport(url)
+    try:
+        size = (wiring.rows, wiring.cols, wiring.dac_chips, wiring.adcs)
+        driver = SequencerDriver(link, *size)
+        busy = bool(driver.read_register("STATUS") & registers.STATUS_BUSY)
+        return {**_facts(driver, wiring, url), "program_running": busy}
+    finally:
+        link.close()
 
 
 def open_board(

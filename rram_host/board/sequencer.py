@@ -164,10 +164,12 @@ class SequencerDriver:
         """Stop a program that somebody has left running, and wait until the rails are safe.
 
         Raises:
+            ReadOnlyLinkError: another host is alive.
             LinkError: the board stays busy.
         """
         if not self._busy():
             return
+        self.write_register("KICK", 0)  # refused where another host is alive, whose program it is
         self.safe()
         end_s = time.monotonic() + _GRACE_S
         while self._busy():

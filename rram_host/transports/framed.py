@@ -30,7 +30,7 @@ from firmware_bridge.frames import (
     encode,
     payload_of,
 )
-from rram_host.errors import ContractError, InputError, LinkError
+from rram_host.errors import ContractError, InputError, LinkError, ReadOnlyLinkError
 from rram_host.transports.base import Words, Writes, checked_span, checked_words
 
 _Part = tuple[Kind, int, int, Payload]
@@ -336,7 +336,7 @@ class FramedTransport:
                 if code == ErrorCode.AUTH:
                     raise LinkError(f"{self._name}: the bridge asks for its key once more")
                 if code == ErrorCode.READONLY:
-                    raise LinkError(f"{self._name}: this host may not write now: {text}")
+                    raise ReadOnlyLinkError(f"{self._name}: this host may not write now: {text}")
                 raise LinkError(f"{self._name}: the bridge answered: {text}")
 
     # ---- sending, and sending again ---------------------------------------------------------
