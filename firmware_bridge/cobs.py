@@ -7,13 +7,10 @@ own ARM: numpy and Python do the same there, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge.compiled import compiled
 from firmware_bridge.errors import InputError
 
 BLOCK = 254  # longest run without zero that one code byte covers
@@ -33,12 +30,12 @@ def cobs_encode(data: bytes) -> bytes:
             short.append(len(run) + 1)
             short += run
         return bytes(short)
-    compiled = _compiled_encode() if len(data) >= _LONG else None
-    if compiled is None:
+    encoded = compiled(_encoded) if len(data) >= _LONG else None
+    if encoded is None:
         return encode_plainly(data)
     raw = np.frombuffer(data, dtype=np.uint8)
     out = np.empty(raw.size + raw.size // BLOCK + 2, dtype=np.uint8)
-    return out[: compiled(raw, out)].tobytes()
+    return out[: encoded(raw, out)].tobytes()
 
 
 def cobs_decode(data: bytes | bytearray) -> bytes:
@@ -49,12 +46,12 @@ def cobs_decode(data: bytes | bytearray) -> bytes:
     """
     if len(data) < _LONG:  # single registers: arrays cost more than they save
         return _decode_short(data)
-    compiled = _compiled_decode()
-    if compiled is None:
+    decoded = compiled(_decoded)
+    if decoded is None:
         return decode_plainly(data)
     raw = np.frombuffer(data, dtype=np.uint8)
     out = np.empty(raw.size, dtype=np.uint8)
-    size = compiled(raw, out)
+    size = decoded(raw, out)
     if size < 0:
         raise _broken(len(data))
     return out[:size].tobytes()
@@ -120,60 +117,40 @@ def decode_plainly(data: bytes | bytearray) -> bytes:
 # ---- compiled -----------------------------------------------------------------------------------
 
 
-@cache
-def _compiled_encode() -> Callable[..., Any] | None:
-    try:
-        from numba import njit
-    except ImportError:
-        return None
-
-    @njit(cache=True, nogil=True)
-    def encoded(raw: Bytes, out: Bytes) -> int:
-        mark, step, size = 0, 1, 1
-        for i in range(raw.size):
-            byte = raw[i]
-            if step == 255:  # a full block, which ends without a zero
-                out[mark] = step
-                mark, step = size, 1
-                size += 1
-            if byte:
-                out[size] = byte
-                size += 1
-                step += 1
-            else:
-                out[mark] = step
-                mark, step = size, 1
-                size += 1
-        out[mark] = step
-        return size
-
-    return encoded
+def _encoded(raw: Bytes, out: Bytes) -> int:
+    mark, step, size = 0, 1, 1
+    for i in range(raw.size):
+        byte = raw[i]
+        if step == 255:  # a full block, which ends without a zero
+            out[mark] = step
+            mark, step = size, 1
+            size += 1
+        if byte:
+            out[size] = byte
+            size += 1
+            step += 1
+        else:
+            out[mark] = step
+            mark, step = size, 1
+            size += 1
+    out[mark] = step
+    return size
 
 
-@cache
-def _compiled_decode() -> Callable[..., Any] | None:
-    try:
-        from numba import njit
-    except ImportError:
-        return None
-
-    @njit(cache=True, nogil=True)
-    def decoded(raw: Bytes, out: Bytes) -> int:
-        at, size = 0, 0
-        while at < raw.size:
-            step = int(raw[at])
-            end = at + step
-            if step == 0 or end > raw.size:
+def _decoded(raw: Bytes, out: Bytes) -> int:
+    at, size = 0, 0
+    while at < raw.size:
+        step = int(raw[at])
+        end = at + step
+        if step == 0 or end > raw.size:
+            return -1
+        for i in range(at + 1, end):
+            if raw[i] == 0:
                 return -1
-            for i in range(at + 1, end):
-                if raw[i] == 0:
-                    return -1
-                out[size] = raw[i]
-                size += 1
-            if step <= 254 and end < raw.size:
-                out[size] = 0
-                size += 1
-            at = end
-        return size
-
-    return decoded
+            out[size] = raw[i]
+            size += 1
+        if step <= 254 and end < raw.size:
+            out[size] = 0
+            size += 1
+        at = end
+    return size

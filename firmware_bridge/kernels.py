@@ -6,12 +6,10 @@ the same in several passes, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
+
+from firmware_bridge.compiled import compiled
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint16]
@@ -34,7 +32,7 @@ def encode(
     Returns:
         How many voltages are beyond the limit, or no numbers.
     """
-    encoded = _compiled_encode() or encode_plainly
+    encoded = compiled(_encoded) or encode_plainly
     return int(encoded(volts, limit_v, slope, bias, order, codes))
 
 
@@ -54,7 +52,7 @@ def decode(
     Returns:
         How many codes reach `end`, up or down.
     """
-    decoded = _compiled_decode() or decode_plainly
+    decoded = compiled(_decoded) or decode_plainly
     return int(decoded(words, zeros, place, per_code, end, amperes))
 
 
@@ -83,77 +81,57 @@ def signed(words: Codes) -> npt.NDArray[np.int16]:
     return (words << 2).view(np.int16) >> 2
 
 
-@cache
-def _compiled_encode() -> Callable[..., Any] | None:
-    try:
-        from numba import njit
-    except ImportError:
-        return None
-
-    @njit(cache=True, error_model="numpy")
-    def encoded(
-        volts: Array, limit_v: float, slope: Array, bias: float, order: Order, codes: Codes
-    ) -> int:
-        cols, beyond = volts.shape[1], 0
-        row, quarter = np.empty(cols, np.uint16), cols // 4
-        # four chips with a quarter of the lines each, as boards have them: the compiler makes
-        # shuffles of this order, and loads and stores of every single code of any other
-        quarters = cols % 4 == 0
-        for k in range(cols):
-            quarters &= order[k] == k % 4 * quarter + k // 4
-        for i in range(volts.shape[0]):
-            for c in range(cols):
-                beyond += not abs(volts[i, c]) <= limit_v
-                row[c] = np.uint16(np.int32(volts[i, c] * slope[c] + bias))
-            if quarters:
-                for k in range(quarter):
-                    codes[i, 4 * k] = row[k]
-                    codes[i, 4 * k + 1] = row[quarter + k]
-                    codes[i, 4 * k + 2] = row[2 * quarter + k]
-                    codes[i, 4 * k + 3] = row[3 * quarter + k]
-            else:
-                for k in range(cols):
-                    codes[i, k] = row[order[k]]
-        return beyond
-
-    return encoded
+def _encoded(
+    volts: Array, limit_v: float, slope: Array, bias: float, order: Order, codes: Codes
+) -> int:
+    cols, beyond = volts.shape[1], 0
+    row, quarter = np.empty(cols, np.uint16), cols // 4
+    # four chips with a quarter of the lines each, as boards have them: the compiler makes
+    # shuffles of this order, and loads and stores of every single code of any other
+    quarters = cols % 4 == 0
+    for k in range(cols):
+        quarters &= order[k] == k % 4 * quarter + k // 4
+    for i in range(volts.shape[0]):
+        for c in range(cols):
+            beyond += not abs(volts[i, c]) <= limit_v
+            row[c] = np.uint16(np.int32(volts[i, c] * slope[c] + bias))
+        if quarters:
+            for k in range(quarter):
+                codes[i, 4 * k] = row[k]
+                codes[i, 4 * k + 1] = row[quarter + k]
+                codes[i, 4 * k + 2] = row[2 * quarter + k]
+                codes[i, 4 * k + 3] = row[3 * quarter + k]
+        else:
+            for k in range(cols):
+                codes[i, k] = row[order[k]]
+    return beyond
 
 
-@cache
-def _compiled_decode() -> Callable[..., Any] | None:
-    try:
-        from numba import njit
-    except ImportError:
-        return None
-
-    @njit(cache=True, error_model="numpy")
-    def decoded(
-        words: Codes, zeros: int, place: Order, per_code: Array, end: int, amperes: Array
-    ) -> int:
-        outputs, ends = place.size, 0
-        rest = np.zeros(outputs)
-        for i in range(zeros):
-            for j in range(outputs):
-                rest[j] += np.int16(np.int16(words[i, place[j]] << 2) >> 2)
-        rest /= max(zeros, 1)
-        as_they_are = outputs == words.shape[1]
+def _decoded(
+    words: Codes, zeros: int, place: Order, per_code: Array, end: int, amperes: Array
+) -> int:
+    outputs, ends = place.size, 0
+    rest = np.zeros(outputs)
+    for i in range(zeros):
         for j in range(outputs):
-            as_they_are &= place[j] == j
-        picked = np.empty(outputs, np.uint16)
-        for i in range(amperes.shape[0]):
-            if not as_they_are:
-                for j in range(outputs):
-                    picked[j] = words[zeros + i, place[j]]
-            mine = words[zeros + i] if as_they_are else picked
-            low, high = np.int16(0), np.int16(0)
+            rest[j] += np.int16(np.int16(words[i, place[j]] << 2) >> 2)
+    rest /= max(zeros, 1)
+    as_they_are = outputs == words.shape[1]
+    for j in range(outputs):
+        as_they_are &= place[j] == j
+    picked = np.empty(outputs, np.uint16)
+    for i in range(amperes.shape[0]):
+        if not as_they_are:
+            for j in range(outputs):
+                picked[j] = words[zeros + i, place[j]]
+        mine = words[zeros + i] if as_they_are else picked
+        low, high = np.int16(0), np.int16(0)
+        for j in range(outputs):
+            code = np.int16(np.int16(mine[j] << 2) >> 2)
+            low, high = min(low, code), max(high, code)
+            amperes[i, j] = (code - rest[j]) * per_code[j]
+        if low <= -end or high >= end:  # few vectors: counting in all of them costs more
             for j in range(outputs):
                 code = np.int16(np.int16(mine[j] << 2) >> 2)
-                low, high = min(low, code), max(high, code)
-                amperes[i, j] = (code - rest[j]) * per_code[j]
-            if low <= -end or high >= end:  # few vectors: counting in all of them costs more
-                for j in range(outputs):
-                    code = np.int16(np.int16(mine[j] << 2) >> 2)
-                    ends += 1 if (code >= end) | (code <= -end) else 0
-        return ends
-
-    return decoded
+                ends += 1 if (code >= end) | (code <= -end) else 0
+    return ends

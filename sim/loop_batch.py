@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from firmware_bridge.microcode import Instruction, Op
 from sim.run import Run
 from sim.sequencer import Sequencer
 
 
-class LoopBatch:
+class LoopBatch(ABC):
     """All iterations of one loop, to be evaluated at once, as often as the loop is run.
 
     Args:
@@ -36,13 +38,14 @@ class LoopBatch:
         self.mark = marks[-1] if marks else None
         self.prepare()
 
+    @abstractmethod
     def prepare(self) -> None:
         """Sort out the body."""
 
+    @abstractmethod
     def plan(self, run: Run) -> bool:
         """Check every iteration; False, with nothing changed, where the reference has to run it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def commit(self) -> None:
         """Do what was planned last, and leave the state of the last iteration."""
-        raise NotImplementedError

@@ -32,6 +32,7 @@ from firmware_bridge.frames import (
 )
 from rram_host.errors import ContractError, InputError, LinkError, ReadOnlyLinkError
 from rram_host.transports.base import Words, Writes, checked_span, checked_words
+from rram_host.transports.flight import Flight
 
 _Part = tuple[Kind, int, int, Payload]
 _NOTHING = np.empty(0, np.uint32)
@@ -96,59 +97,6 @@ class LinkSettings:
         for name, top in (("in_flight", MAX_IN_FLIGHT), ("frame_words", MAX_WORDS)):
             if not 1 <= getattr(self, name) <= top:
                 raise InputError(f"link: {name} = {getattr(self, name)} is outside 1..{top}")
-
-
-class _Flight:
-    """The requests of one transfer, in sequence: which are sent, which are answered."""
-
-    def __init__(self, requests: Sequence[Frame], in_flight: int) -> None:
-        self._requests, self._in_flight = requests, in_flight
-        self.replies: list[Frame | None] = [None] * len(requests)
-        self._first = self._sent = 0  # index of the oldest unanswered, number of those sent
-
-    @property
-    def done(self) -> bool:
-        return self._first == len(self._requests)
-
-    def waiting(self) -> list[Frame]:
-        """Sent and not answered, oldest first."""
-        span = range(self._first, self._sent)
-        return [self._requests[i] for i in span if self.replies[i] is None]
-
-    def next_to_send(self) -> Sequence[Frame]:
-        """Requests that may go out now.
-
-        Counted from the oldest unanswered one: the agent remembers no more replies than that.
-        """
-        before = self._sent
-        self._sent = min(self._first + self._in_flight, len(self._requests))
-        return self._requests[before : self._sent]
-
-    def accept(self, frame: Frame) -> bool:
-        """Take a frame if it answers a waiting request; False for any other."""
-        index = frame.sequence - self._requests[0].sequence
-        if not self._first <= index < self._sent or self.replies[index] is not None:
-            return False
-        if not frame.answers(self._requests[index]):
-            return False
-        # Refused for coming too early: not executed, it will be sent again in its turn.
-        if frame.kind is Kind.ERROR and frame.reason()[0] == ErrorCode.ORDER:
-            return False
-        self.replies[index] = frame
-        self._imply(index, frame)
-        while not self.done and self.replies[self._first] is not None:
-            self._first += 1
-        return True
-
-    def _imply(self, index: int, answer: Frame) -> None:
-        """What is answered was done after all it is chained to; quiet ones are not answered."""
-        if answer.kind is Kind.ERROR and answer.reason()[0] == ErrorCode.SKIPPED:
-            return
-        while index > 0 and self._requests[index].chained:
-            index -= 1
-            if not self._requests[index].quiet or self.replies[index] is not None:
-                return
-            self.replies[index] = self._requests[index].reply()
 
 
 def _demand(reply: Frame) -> bytes | None:
@@ -343,7 +291,7 @@ class FramedTransport:
 
     def _exchange(self, requests: Sequence[Frame], limit_s: float) -> list[Frame]:
         """Send requests and collect their answers, in order."""
-        flight = _Flight(requests, self._settings.in_flight)
+        flight = Flight(requests, self._settings.in_flight)
         heard_s, tries = self._clock(), 0
         while not flight.done:
             self._send(flight.next_to_send())
@@ -377,7 +325,7 @@ class FramedTransport:
         if held:
             self._stream.write(held)
 
-    def _hear(self, flight: _Flight, until: float) -> bool:
+    def _hear(self, flight: Flight, until: float) -> bool:
         """Listen until an answer came (True), or the time is over (False)."""
         while True:
             while self._received:

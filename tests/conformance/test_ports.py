@@ -91,8 +91,12 @@ def test_where_no_port_fits_all_are_listed(monkeypatch):
 def test_the_relative_path_usb_is_still_a_path(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     plugged_in(monkeypatch)
-    with PtyServer(MemoryWindow(), "usb"):
-        open_transport("serial://./usb").close()
+    window = MemoryWindow()
+    with PtyServer(window, "usb"):
+        link = open_transport("serial://./usb")
+        link.write(0, np.array([7], dtype=np.uint32))
+        link.close()
+    assert window.writes == [(0, [7])]
 
 
 @pytest.mark.parametrize(

@@ -482,3 +482,21 @@ def test_visa_takes_replies_in_pieces_of_any_size():
             assert link.resent == link.strays == 0
             link.close()
             serving.join()
+
+
+@pytest.mark.parametrize("url", ["socket://127.0.0.1:{}", "visa://TCPIP::127.0.0.1::{}::SOCKET"])
+def test_the_end_of_what_is_sent_does_not_wait_for_the_far_end(url, monkeypatch):
+    """Otherwise each program costs 40 ms: what is short behind what is long waits for an answer."""
+    asked = []
+    set_option = socket.socket.setsockopt
+
+    def noted(sock, *option):
+        asked.append(option)
+        return set_option(sock, *option)
+
+    with TcpServer(MemoryWindow()) as server:
+        monkeypatch.setattr(socket.socket, "setsockopt", noted)
+        link = open_transport(url.format(server.port))
+        here = asked.count((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
+        link.close()
+    assert here == 2  # host and bridge, both in this process

@@ -117,3 +117,17 @@ def test_every_link_does_the_same_and_is_overheard(chains: bool) -> None:
     assert found.tolist() == [6]
     assert heard == [("w", TABLE, [5]), ("w", SCRATCH, [6]), ("r", SCRATCH, [6])]
     assert window.writes == [(TABLE, [5]), (SCRATCH, [6])]
+
+
+def test_a_chain_is_answered_once() -> None:
+    """And by as many answers as there are windows of requests, where it is longer."""
+    for in_flight, answers in ((8, 1), (4, 2)):
+        link = linked(MemoryWindow(), in_flight=in_flight)
+        link.connect()
+        line, replies = link._stream, []
+        feed = line.far.feed
+        line.far.feed = lambda data, feed=feed, replies=replies: (
+            replies.extend(found := feed(data)) or found
+        )
+        link.write_then_read([(SCRATCH, word(value)) for value in range(6)], SCRATCH, 1)
+        assert len(replies) == answers

@@ -58,7 +58,6 @@ def test_nothing_is_not_cobs() -> None:
 
 
 def test_without_numba_the_plain_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cobs, "_compiled_encode", lambda: None)
-    monkeypatch.setattr(cobs, "_compiled_decode", lambda: None)
+    monkeypatch.setattr(cobs, "compiled", lambda function: None)
     data = bytes(range(256)) * 20
     assert cobs.cobs_decode(cobs.cobs_encode(data)) == data

@@ -63,8 +63,7 @@ def test_words_are_14_bit_two_s_complement_from_which_the_zero_inputs_are_taken(
 
 
 def test_without_numba_the_plain_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_compiled_encode", lambda: None)
-    monkeypatch.setattr(kernels, "_compiled_decode", lambda: None)
+    monkeypatch.setattr(kernels, "compiled", lambda function: None)
     codes = np.zeros((1, 1), dtype=np.uint16)
     assert kernels.encode(np.array([[0.2]]), 0.1, np.ones(1), 7.0, np.array([0]), codes) == 1
     amperes = np.zeros((1, 1))

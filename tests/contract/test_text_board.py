@@ -7,6 +7,7 @@ import pytest
 
 from firmware_bridge import dac_check, limits, opening, registers
 from firmware_bridge.microcode import Assembler, Op
+from firmware_bridge.text import board as text_board
 from firmware_bridge.text import scpi
 from firmware_bridge.text.instrument import TextSession
 from rram_host import open_board
@@ -272,3 +273,20 @@ def test_a_batch_is_one_program(programmed):
     assert ask("VMM? ", scpi.block(many.tobytes())) == b""
     assert errors(ask)[0].startswith("-223")
     bench.clients.pop().close()
+
+
+def test_a_program_is_not_waited_for_without_end(monkeypatch):
+    """Nobody sees that a client on a serial line is gone: the watchdog is not kept from it."""
+    monkeypatch.setattr(text_board, "_KEPT_S", 0.05)
+    # its wall clock stands still: a program that was begun goes on for ever
+    bench = Bench(EmulatedBoard(preset="ideal", seed=7, pace=1.0, wall=lambda: 0.0))
+    access = bench.client()
+    program = Assembler()
+    program.add(Op.WAIT, value=10**8)
+    board = bench.board
+    board.write(registers.PROGRAM.offset, program.words())
+    board.write(registers.offset("CTRL"), np.array([registers.CTRL_START], np.uint32))
+    assert access("*OPC?") == b""
+    (said,) = errors(access)
+    assert said.startswith("-365") and "PROGram:STATe?" in said
+    bench.close()

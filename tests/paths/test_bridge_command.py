@@ -222,3 +222,16 @@ def test_a_terminal_that_closes_ends_it_well(tmp_path):
     with bridge(tmp_path, "--pty", "rram0", number=signal.SIGHUP):
         assert os.path.lexists(tmp_path / "rram0")
     assert not os.path.lexists(tmp_path / "rram0")
+
+
+def test_the_terminal_of_a_running_bridge_is_not_taken_by_another(tmp_path, capsys):
+    link = tmp_path / "rram0"
+    with bridge(tmp_path, "--pty", link):
+        terminal = link.readlink()
+        said = refused(capsys, "--board", BOARD, "--pty", link)
+        assert "another bridge" in said and str(link) in said
+        assert link.readlink() == terminal
+        board = open_transport(f"serial://{link}")
+        assert board.read(registers.offset("IDENT"), 1)[0] == registers.IDENTITY
+        board.close()
+    assert not link.is_symlink()
