@@ -1,15 +1,16 @@
 """Euclidean lattice actions; the weight of a field is exp(-S)."""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from rram_host.errors import InputError
 
-__all__ = ["Action", "Phi4Action"]
+__all__ = ["Action", "GrapheneAction", "Phi4Action", "action_of", "settings_of"]
 
 
 class Action(Protocol):
@@ -91,6 +92,84 @@ class Phi4Action:
         around = torch.roll(phi, 1, 1) + torch.roll(phi, -1, 1)
         around = around + torch.roll(phi, 1, 2) + torch.roll(phi, -1, 2)
         return phi * (2.0 * (4.0 + self.m2) + 4.0 * self.lam * phi * phi) - 2.0 * around
+
+
+@dataclass(frozen=True)
+class GrapheneAction:
+    """Action of the bosonised Schwinger model, the effective theory of a graphene wire.
+
+    S = sum_n 1/2 sum_mu (phi(n+mu) - phi(n))^2 + g^2 / (2 pi) phi(n)^2 - u cos(2 sqrt(pi) phi(n))
+
+    with u = e^gamma / (2 pi^1.5) sqrt(32 pi) m = 1.6035 m (eqs. 36 and 37 of arXiv 2509.12812, but
+    for the sign of the mass term: as printed the weight grows without bound with |phi| and cannot
+    be normalised).
+
+    Attributes:
+        g: coupling, > 0; 0.25 to 1 is sensible, with L g >= 6.
+        m_over_g: fermion mass in units of g, >= 0; 0 to 0.5 is sensible.
+
+    Raises:
+        InputError: for values out of range.
+    """
+
+    g: float
+    m_over_g: float
+    name: ClassVar[str] = "graphene"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.g) and self.g > 0.0):
+            raise InputError(f"g must be > 0, got {self.g}")
+        if not (math.isfinite(self.m_over_g) and self.m_over_g >= 0.0):
+            raise InputError(f"m_over_g must be >= 0, got {self.m_over_g}")
+
+    @property
+    def u(self) -> float:
+        """Height u of the cosine."""
+        return _COSINE_PER_MASS * self.m_over_g * self.g
+
+    def __call__(self, phi: Tensor) -> Tensor:
+        """Action S (n,) of the fields phi (n, L0, L1)."""
+        _check(phi)
+        square = (torch.roll(phi, -1, 1) - phi) ** 2 + (torch.roll(phi, -1, 2) - phi) ** 2
+        density = 0.5 * square + self.g**2 / (2.0 * math.pi) * phi * phi
+        return (density - self.u * torch.cos(_PERIOD * phi)).sum((1, 2))
+
+    def force(self, phi: Tensor) -> Tensor:
+        """Gradient dS/dphi, of phi's shape."""
+        _check(phi)
+        around = torch.roll(phi, 1, 1) + torch.roll(phi, -1, 1)
+        around = around + torch.roll(phi, 1, 2) + torch.roll(phi, -1, 2)
+        smooth = (4.0 + self.g**2 / math.pi) * phi - around
+        return smooth + self.u * _PERIOD * torch.sin(_PERIOD * phi)
+
+
+_PERIOD = 2.0 * math.sqrt(math.pi)
+# e^gamma / (2 pi^1.5) sqrt(32 pi), gamma Euler's constant
+_COSINE_PER_MASS = math.exp(0.5772156649015329) / (2.0 * math.pi**1.5) * math.sqrt(32.0 * math.pi)
+
+_ACTIONS: dict[str, Any] = {action.name: action for action in (Phi4Action, GrapheneAction)}
+
+
+def settings_of(action: Action) -> dict[str, Any]:
+    """An action as plain values, {"name": ..., its fields}; `action_of` takes them."""
+    return {"name": action.name, **asdict(action)}  # type: ignore[call-overload]
+
+
+def action_of(settings: Mapping[str, Any]) -> Action:
+    """The action that plain values describe.
+
+    Raises:
+        InputError: for an unknown name, missing or unknown fields, or a value out of range.
+    """
+    fields = dict(settings)
+    kind = _ACTIONS.get(fields.pop("name", None))
+    if kind is None:
+        raise InputError(f"no action {settings.get('name')!r}; known: {', '.join(_ACTIONS)}")
+    try:
+        action: Action = kind(**fields)
+    except TypeError as error:
+        raise InputError(f"action {settings['name']}: {error}") from None
+    return action
 
 
 def _check(phi: Tensor) -> None:
