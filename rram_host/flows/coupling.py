@@ -1,42 +1,57 @@
 """A checkerboard coupling flow whose steps share one two-layer conditioner."""
 
-import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rram_host.errors import InputError
+from rram_host.flows.activations import ACTIVATIONS
 from rram_host.flows.checkerboard import Checkerboard
-from rram_host.flows.pointwise import map_derivative, map_forward, map_inverse
+from rram_host.flows.path_gradient import path_gradient_loss
+from rram_host.flows.pointwise import BENDS, invert
+from rram_host.flows.prior import SpectralPrior
 from rram_host.flows.product import AdaptedLinear
 from rram_host.flows.settings import FlowSettings
+from rram_host.lattice.actions import Action
 
 __all__ = ["CouplingFlow", "FlowSettings"]
 
 
 class CouplingFlow(nn.Module):
-    """Normalizing flow for an even, translation-covariant lattice action.
+    """Adaptive normalizing flow for an even lattice action, made for an array.
 
-    A draw z of V standard normals, times a trained width, passes K coupling steps. Step k moves the
-    sites of one colour (x, "active") by numbers read off the other colour (f, "frozen"):
+    V standard normals z become a Gaussian field of trained spectrum (`SpectralPrior`), which passes
+    K coupling steps. Step k moves the sites of one colour (x, "active") by numbers read off the
+    other colour (f, "frozen"):
 
-        u = g_k * (W1 f),   t = Wt (a_k * tanh u),   s = s_k + Ws (b_k * tanh^2 u),
-        y = (alpha_k x + beta_k tanh(gamma_k x)) e^s + t,
-        log J = sum_active [s + log(alpha_k + beta_k gamma_k (1 - tanh^2(gamma_k x)))].
+        u = g_k * (W1 f),   t = Wt (a_k * odd(u)),   s = s_k + Ws (b_k * even(u)),
+        y = h_k(x) e^s + t,
+        log J = sum_active [s + log h_k'(x)],
 
+    with odd, even = tanh, tanh^2 or sin, 1 - cos, and h_k the pointwise map of `pointwise.py`.
     W1, Wt, Ws are shared by all steps and both colours (colours are identified by a translation of
-    one site); g_k, a_k, b_k (one number for each hidden unit) and s_k, alpha_k, beta_k, gamma_k
-    are the step's own. t is odd and s even in f, so phi -> -phi is an exact, smooth symmetry of q.
-    tanh bounds what enters Wt and Ws, hence |t| and |s|.
+    one site); g_k, a_k, b_k (one number for each hidden unit), s_k and h_k are the step's own: the
+    time embedding. t is odd and s even in f, so phi -> -phi is an exact, smooth symmetry of q. odd
+    and even are bounded, hence |t| and |s|.
 
-    log q = log N(z) - V log(width) - sum_k log J_k (eq. 8 of arXiv 2509.12812; the map differs from
-    its eq. 7 by the bend tanh and the shared dense conditioner). Every step calls each product
-    exactly once and reuses its result for log J: with a noisy product log q is still the exact
-    density of what was drawn, given the noise.
+    log q = log q_prior(x_0) - sum_k log J_k (eq. 8 of arXiv 2509.12812; the map differs from
+    its eq. 7 by the bend h, the prior and the shared dense conditioner). Every step calls each
+    product exactly once and reuses its result for log J: with a noisy product log q is still the
+    exact density of what was drawn, given the noise.
 
     The field and log q are carried in the dtype of z (float64 from `sample`), the conditioner in
     that of the parameters (float32 unless converted).
     """
+
+    kind: ClassVar[str] = "anf"
+    exact_density: ClassVar[bool] = True
+    symmetries: ClassVar[frozenset[str]] = frozenset({"z2"})
+
+    even: Tensor
+    odd: Tensor
+    shift: Tensor
+    merge: Tensor
 
     def __init__(self, settings: FlowSettings) -> None:
         """Build an untrained flow: Wt = Ws = 0, the remaining weights drawn from settings.seed."""
@@ -50,23 +65,23 @@ class CouplingFlow(nn.Module):
         self.ws = AdaptedLinear(hidden, half, rank, generator)
         for last in (self.wt, self.ws):
             nn.init.zeros_(last.weight())
+        self.prior = SpectralPrior(settings.shape, settings.stiffness, settings.mass2)
         # Rows of W1 start so that u is of order one for a field of the prior's width.
-        self.gain_in = nn.Parameter(torch.full((steps, hidden), 1.0 / settings.prior_width))
+        self.gain_in = nn.Parameter(torch.full((steps, hidden), 1.0 / self.prior.width))
         self.gain_t = nn.Parameter(torch.full((steps, hidden), 0.1))
         self.gain_s = nn.Parameter(torch.full((steps, hidden), 0.1))
         self.shift_s = nn.Parameter(torch.zeros(steps))
-        self.log_alpha = nn.Parameter(torch.full((steps,), math.log(0.8)))
-        self.log_beta = nn.Parameter(torch.full((steps,), math.log(0.2)))
-        self.log_gamma = nn.Parameter(torch.zeros(steps))
-        self.log_width = nn.Parameter(torch.tensor(math.log(settings.prior_width)))
+        self.bend = BENDS[settings.bend]
+        self.bends = nn.Parameter(torch.tensor([self.bend.start] * steps))
+        self.activation = ACTIVATIONS[settings.activation]
         board = Checkerboard.of(settings.shape)
         for name in ("even", "odd", "shift", "merge"):
             self.register_buffer(name, getattr(board, name), persistent=False)
 
-    even: Tensor
-    odd: Tensor
-    shift: Tensor
-    merge: Tensor
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The lattice (L0, L1)."""
+        return self.settings.shape
 
     def products(self) -> dict[str, AdaptedLinear]:
         """The shared products: w1 (hidden, V/2), wt and ws (V/2, hidden)."""
@@ -82,14 +97,15 @@ class CouplingFlow(nn.Module):
         Returns:
             t and s, each (n, V/2), in the dtype of `frozen`.
         """
-        hidden = torch.tanh(self.gain_in[step] * self.w1(frozen.to(self.gain_in.dtype)))
-        t = self.wt(self.gain_t[step] * hidden)
-        s = self.shift_s[step] + self.ws(self.gain_s[step] * (hidden * hidden))
+        u = self.gain_in[step] * self.w1(frozen.to(self.gain_in.dtype))
+        odd, even = self.activation.values(u)
+        t = self.wt(self.gain_t[step] * odd)
+        s = self.shift_s[step] + self.ws(self.gain_s[step] * even)
         return t.to(frozen.dtype), s.to(frozen.dtype)
 
-    def bend(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The pointwise map of one step: alpha, beta, gamma, each > 0, scalars."""
-        return self.log_alpha[step].exp(), self.log_beta[step].exp(), self.log_gamma[step].exp()
+    def constants(self, step: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Constants of the pointwise map of one step."""
+        return self.bend.constants(self.bends[step].to(dtype))
 
     def frozen_of(self, step: int, even: Tensor, odd: Tensor) -> Tensor:
         """The frozen sites of a step in the order its active sites see them, (n, V/2)."""
@@ -108,16 +124,14 @@ class CouplingFlow(nn.Module):
             InputError: for another shape.
         """
         z = self._flat(z)
-        x = z * self.log_width.exp()
-        log_q = self.log_prior(z)
+        x, log_q = self.prior.field(z), self.prior.log_density(z)
         even, odd = x.index_select(1, self.even), x.index_select(1, self.odd)
         for step in range(self.settings.steps):
-            frozen = self.frozen_of(step, even, odd)
-            t, s = self.conditioner(step, frozen)
-            constants = self.bend(step)
-            value, bend = map_forward(even if step % 2 == 0 else odd, *constants)
+            t, s = self.conditioner(step, self.frozen_of(step, even, odd))
+            active = even if step % 2 == 0 else odd
+            value, slope = self.bend.forward(active, self.constants(step, z.dtype))
             moved = value * s.exp() + t
-            log_q = log_q - (s + map_derivative(bend, *constants).log()).sum(1)
+            log_q = log_q - (s + slope.log()).sum(1)
             even, odd = (moved, odd) if step % 2 == 0 else (even, moved)
         return self.field_of(even, odd), log_q
 
@@ -139,14 +153,14 @@ class CouplingFlow(nn.Module):
         log_j = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         for step in reversed(range(self.settings.steps)):
             t, s = self.conditioner(step, self.frozen_of(step, even, odd))
-            alpha, beta, gamma = (c.double() for c in self.bend(step))
+            constants = self.constants(step, x.dtype)
             moved = (even if step % 2 == 0 else odd) - t
-            active = map_inverse(moved * (-s).exp(), alpha, beta, gamma)
-            slope = map_derivative(torch.tanh(gamma * active), alpha, beta, gamma)
+            active = invert(self.bend, moved * (-s).exp(), constants)
+            _, slope = self.bend.forward(active, constants)
             log_j = log_j + (s + slope.log()).sum(1)
             even, odd = (active, odd) if step % 2 == 0 else (even, active)
-        z = self.field_of(even, odd).flatten(1) / self.log_width.double().exp()
-        return z, self.log_prior(z) - log_j
+        z = self.prior.whitened(self.field_of(even, odd).flatten(1))
+        return z, self.prior.log_density(z) - log_j
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -179,6 +193,16 @@ class CouplingFlow(nn.Module):
     def log_prob(self, phi: Tensor) -> Tensor:
         """Density log q (n,) of fields phi (n, L0, L1), float64, by `inverse`."""
         return self.inverse(phi)[1]
+
+    def loss(self, action: Action, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What training descends: the path gradient of KL(q || p); and log w (n,), detached.
+
+        Args:
+            action: the target's action.
+            z: prior draws, (n, V).
+            generator: not used: nothing else here is random.
+        """
+        return path_gradient_loss(self, action, z)
 
     @torch.no_grad()
     def balance(self) -> None:
@@ -214,8 +238,3 @@ class CouplingFlow(nn.Module):
         """The field (n, L0, L1) of its even and odd sites, each (n, V/2)."""
         flat = torch.cat([even, odd], 1).index_select(1, self.merge)
         return flat.reshape(-1, *self.settings.shape)
-
-    def log_prior(self, z: Tensor) -> Tensor:
-        """Log density (n,) of the prior field width * z, for z (n, V)."""
-        constant = 0.5 * math.log(2.0 * math.pi) + self.log_width.to(z.dtype)
-        return -0.5 * (z * z).sum(1) - self.settings.volume * constant

@@ -1,11 +1,16 @@
 """Low-variance gradient of the reverse Kullback-Leibler divergence of a coupling flow."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from rram_host.flows.coupling import CouplingFlow
-from rram_host.flows.pointwise import map_derivative, map_forward
 from rram_host.lattice.actions import Action
+
+if TYPE_CHECKING:
+    from rram_host.flows.coupling import CouplingFlow
 
 __all__ = ["path_gradient_loss", "push_with_score"]
 
@@ -37,7 +42,8 @@ def path_gradient_loss(flow: CouplingFlow, action: Action, z: Tensor) -> tuple[T
 def push_with_score(flow: CouplingFlow, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Push z, and carry the score d log q / d phi along with the field.
 
-    Step y = h(x) e^s + t with log Jacobian log J(x, f) turns the score (G_x, G_f) into
+    The prior begins with G = -A^-1 z, A its filter. Step y = h(x) e^s + t with log Jacobian
+    log J(x, f) turns the score (G_x, G_f) into
 
         G_y  = (G_x - d log J/dx) / (dy/dx),
         G_f' = G_f - d/df sum_active [(1 + h e^s G_y) s + G_y t]   (G_y held fixed),
@@ -54,31 +60,32 @@ def push_with_score(flow: CouplingFlow, z: Tensor) -> tuple[Tensor, Tensor, Tens
     """
     matrices = tuple(product.matrix() for product in (flow.w1, flow.wt, flow.ws))
     detached = tuple(m.detach() for m in matrices)
-    width = flow.log_width.exp()
-    x = z * width
+    x = flow.prior.field(z)
     even, odd = x.index_select(1, flow.even), x.index_select(1, flow.odd)
-    score = -z / width.detach()
+    with torch.no_grad():
+        score, log_q = -flow.prior.whitened(z), flow.prior.log_density(z)
     g_even, g_odd = score.index_select(1, flow.even), score.index_select(1, flow.odd)
-    log_q = flow.log_prior(z).detach()
     unshift = torch.argsort(flow.shift)
     for step in range(flow.settings.steps):
         is_even = step % 2 == 0
         active, g_active = (even, g_even) if is_even else (odd, g_odd)
-        frozen = flow.frozen_of(step, even, odd)
         gains = flow.gain_in[step], flow.gain_t[step], flow.gain_s[step]
-        hidden = torch.tanh(gains[0] * (frozen @ matrices[0].T))
-        t = (gains[1] * hidden) @ matrices[1].T
-        s = flow.shift_s[step] + (gains[2] * hidden * hidden) @ matrices[2].T
-        constants = flow.bend(step)
-        value, bend = map_forward(active, *constants)
+        u = gains[0] * (flow.frozen_of(step, even, odd) @ matrices[0].T)
+        by_odd, by_even = flow.activation.values(u)
+        t = (gains[1] * by_odd) @ matrices[1].T
+        s = flow.shift_s[step] + (gains[2] * by_even) @ matrices[2].T
+        constants = flow.constants(step, z.dtype)
+        value, slope = flow.bend.forward(active, constants)
         stretched = value * s.exp()
         moved = stretched + t
         with torch.no_grad():
-            g_moved, log_j = _active_score(g_active, bend, s, constants)
+            # d log h'/dx = h'' / h', dy/dx = h' e^s
+            curvature = flow.bend.curvature(active, constants)
+            g_moved = (g_active - curvature / slope) / (slope * s.exp())
+            log_q = log_q - (s + slope.log()).sum(1)
             back = _back_through_conditioner(
-                hidden, detached, gains, g_moved, 1.0 + stretched * g_moved
+                flow.activation.slopes(u), detached, gains, g_moved, 1.0 + stretched * g_moved
             )
-            log_q = log_q - log_j
             if is_even:
                 g_even, g_odd = g_moved, g_odd - back
             else:
@@ -87,19 +94,8 @@ def push_with_score(flow: CouplingFlow, z: Tensor) -> tuple[Tensor, Tensor, Tens
     return flow.field_of(even, odd), flow.field_of(g_even, g_odd), log_q
 
 
-def _active_score(
-    score: Tensor, bend: Tensor, s: Tensor, constants: tuple[Tensor, Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """G_y of the moved sites (n, V/2), and log J (n,)."""
-    _, beta, gamma = constants
-    slope = map_derivative(bend, *constants)
-    # d log h'/dx, with h'' = -2 beta gamma^2 bend (1 - bend^2)
-    curvature = -2.0 * beta * gamma * gamma * bend * (1.0 - bend * bend) / slope
-    return (score - curvature) / (slope * s.exp()), (s + slope.log()).sum(1)
-
-
 def _back_through_conditioner(
-    hidden: Tensor,
+    slopes: tuple[Tensor, Tensor],
     matrices: tuple[Tensor, ...],
     gains: tuple[Tensor, Tensor, Tensor],
     pull_t: Tensor,
@@ -107,6 +103,6 @@ def _back_through_conditioner(
 ) -> Tensor:
     """Gradient by the frozen sites of sum (pull_t t + pull_s s), (n, V/2)."""
     w1, wt, ws = matrices
-    by_hidden = gains[1] * (pull_t @ wt) + 2.0 * gains[2] * hidden * (pull_s @ ws)
-    by_product: Tensor = gains[0] * by_hidden * (1.0 - hidden * hidden)
+    by_odd, by_even = gains[1] * (pull_t @ wt), gains[2] * (pull_s @ ws)
+    by_product: Tensor = gains[0] * (by_odd * slopes[0] + by_even * slopes[1])
     return by_product @ w1

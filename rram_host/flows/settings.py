@@ -1,10 +1,14 @@
 """Settings of a coupling flow, checked when made."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from rram_host.errors import InputError
 
 __all__ = ["FlowSettings"]
+
+Activation = Literal["tanh", "sin"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,11 @@ class FlowSettings:
         hidden: width of the shared conditioner.
         steps: coupling steps, even and odd sites in turn.
         lora_rank: rank of the correction beside each of the three products; 0 for none.
-        prior_width: starting standard deviation of the prior, in units of phi; trained.
+        stiffness: of the prior at its start, whose spectrum is 1 / (stiffness khat^2 + mass2); the
+            spectrum is trained. 2 for phi^4, 1 for a graphene wire, as in their kinetic terms.
+        mass2: see `stiffness`.
+        activation: of the hidden units: "tanh", or "sin" where the action holds a cosine.
+        bend: the pointwise map: "tanh", or "sin" where the action holds a cosine.
         seed: of the initial weights.
 
     Raises:
@@ -27,7 +35,10 @@ class FlowSettings:
     hidden: int = 32
     steps: int = 12
     lora_rank: int = 1
-    prior_width: float = 0.45
+    stiffness: float = 2.0
+    mass2: float = 0.9
+    activation: Activation = "tanh"
+    bend: Activation = "tanh"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,8 +53,16 @@ class FlowSettings:
             raise InputError(
                 f"lora_rank must be 0..{min(self.hidden, self.half_volume)}, got {self.lora_rank}"
             )
-        if not self.prior_width > 0.0:
-            raise InputError(f"prior_width must be > 0, got {self.prior_width}")
+        for name in ("stiffness", "mass2"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                raise InputError(f"{name} of the prior must be > 0, got {value}")
+        for name in ("activation", "bend"):
+            if getattr(self, name) not in get_args(Activation):
+                raise InputError(
+                    f"{name} must be one of {', '.join(get_args(Activation))}, "
+                    f"got {getattr(self, name)!r}"
+                )
 
     @property
     def volume(self) -> int:

@@ -57,7 +57,7 @@ def train(
         return _total_loss(flow, action, z)
 
     def step() -> Tensor:
-        z = flow.draw(settings.batch, generator, flow.log_width.dtype)
+        z = flow.draw(settings.batch, generator, flow.shift_s.dtype)
         with _noisy(dense, settings.weight_noise, generator):
             loss, log_w = loss_of(z)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -102,7 +102,7 @@ def finetune(
     generator = torch.Generator().manual_seed(settings.seed)
 
     def step() -> Tensor:
-        z = flow.draw(settings.batch, generator, flow.log_width.dtype)
+        z = flow.draw(settings.batch, generator, flow.shift_s.dtype)
         loss, log_w = path_gradient_loss(flow, action, z)
         loss.backward()  # type: ignore[no-untyped-call]
         return log_w

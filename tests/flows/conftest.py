@@ -7,13 +7,26 @@ import torch
 
 from rram_host.flows import checkpoint
 from rram_host.flows.coupling import CouplingFlow, FlowSettings
+from rram_host.flows.settings import Activation
 
 
 def _random_flow(
-    shape: tuple[int, int] = (4, 4), rank: int = 1, seed: int = 0, steps: int = 4
+    shape: tuple[int, int] = (4, 4),
+    rank: int = 1,
+    seed: int = 0,
+    steps: int = 4,
+    activation: Activation = "tanh",
 ) -> CouplingFlow:
     """A flow whose every parameter is away from its start, so that no term is switched off."""
-    settings = FlowSettings(shape=shape, hidden=12, steps=steps, lora_rank=rank, seed=seed)
+    settings = FlowSettings(
+        shape=shape,
+        hidden=12,
+        steps=steps,
+        lora_rank=rank,
+        seed=seed,
+        activation=activation,
+        bend=activation,
+    )
     flow = CouplingFlow(settings).double()
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():

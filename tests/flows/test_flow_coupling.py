@@ -35,8 +35,11 @@ class _Counting(nn.Module):
 
 @pytest.mark.parametrize("shape", [(2, 2), (4, 4), (4, 6)])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_inverse_undoes_push(random_flow: Make, shape: tuple[int, int], rank: int) -> None:
-    flow = random_flow(shape, rank)
+@pytest.mark.parametrize("activation", ["tanh", "sin"])
+def test_inverse_undoes_push(
+    random_flow: Make, shape: tuple[int, int], rank: int, activation: str
+) -> None:
+    flow = random_flow(shape, rank, activation=activation)
     z = _z(flow, 64)
     phi, log_q = flow.push(z)
     back, log_q_back = flow.inverse(phi.detach())
@@ -46,8 +49,11 @@ def test_inverse_undoes_push(random_flow: Make, shape: tuple[int, int], rank: in
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (2, 6)])
-def test_log_jacobian_is_autograds(random_flow: Make, shape: tuple[int, int]) -> None:
-    flow = random_flow(shape)
+@pytest.mark.parametrize("activation", ["tanh", "sin"])
+def test_log_jacobian_is_autograds(
+    random_flow: Make, shape: tuple[int, int], activation: str
+) -> None:
+    flow = random_flow(shape, activation=activation)
     z = _z(flow, 3)
     _, log_q = flow.push(z)
     for one, density in zip(z, log_q, strict=True):
@@ -95,7 +101,7 @@ def test_both_colours_share_one_conditioner(random_flow: Make) -> None:
     flow = random_flow(steps=2)
     with torch.no_grad():
         for name, parameter in flow.named_parameters():
-            if name.startswith(("gain", "shift_s", "log_alpha", "log_beta", "log_gamma")):
+            if name.startswith(("gain", "shift_s", "bends")):
                 parameter[1] = parameter[0]
     phi = torch.randn(5, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     flat, moved = phi.flatten(1), phi.roll(1, 2).flatten(1)
@@ -168,7 +174,10 @@ def test_sampling_repeats_and_copies_are_independent(flow: CouplingFlow) -> None
         {"steps": 1},
         {"lora_rank": 9},
         {"lora_rank": -1},
-        {"prior_width": 0.0},
+        {"stiffness": 0.0},
+        {"mass2": -1.0},
+        {"activation": "relu"},
+        {"bend": "cube"},
     ],
 )
 def test_settings_refuse_what_cannot_be_built(bad: dict[str, object]) -> None:

@@ -129,7 +129,7 @@ def test_finetune_needs_something_to_train() -> None:
 def test_divergence_is_reported() -> None:
     flow = CouplingFlow(FlowSettings(steps=2))
     with torch.no_grad():
-        flow.log_width.fill_(math.nan)
+        flow.shift_s.fill_(math.nan)
     with pytest.raises(InputError, match="training diverged"):
         train(flow, _ACTION, TrainSettings(steps=1, log_every=1))
 
