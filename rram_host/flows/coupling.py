@@ -1,5 +1,6 @@
 """A checkerboard coupling flow whose steps share one two-layer conditioner."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from rram_host.flows.pointwise import BENDS, invert
 from rram_host.flows.prior import SpectralPrior
 from rram_host.flows.product import AdaptedLinear
 from rram_host.flows.settings import FlowSettings
+from rram_host.flows.tied import TiedMatrix, distance_classes
 from rram_host.lattice.actions import Action
 
 __all__ = ["CouplingFlow", "FlowSettings"]
@@ -31,8 +33,10 @@ class CouplingFlow(nn.Module):
 
     with odd, even = tanh, tanh^2 or sin, 1 - cos, and h_k the pointwise map of `pointwise.py`.
     W1, Wt, Ws are shared by all steps and both colours (colours are identified by a translation of
-    one site); g_k, a_k, b_k (one number for each hidden unit), s_k and h_k are the step's own: the
-    time embedding. t is odd and s even in f, so phi -> -phi is an exact, smooth symmetry of q. odd
+    one site); g_k, a_k, b_k (one number for each hidden unit, or channel of them), s_k and h_k are
+    the step's own: the time embedding. Where `settings.tied`, the matrices commute with
+    translations, reflections and rotations that keep the colours (`TiedMatrix`), and q has these
+    symmetries. t is odd and s even in f, so phi -> -phi is an exact, smooth symmetry of q. odd
     and even are bounded, hence |t| and |s|.
 
     log q = log q_prior(x_0) - sum_k log J_k (eq. 8 of arXiv 2509.12812; the map differs from
@@ -46,7 +50,6 @@ class CouplingFlow(nn.Module):
 
     kind: ClassVar[str] = "anf"
     exact_density: ClassVar[bool] = True
-    symmetries: ClassVar[frozenset[str]] = frozenset({"z2"})
 
     even: Tensor
     odd: Tensor
@@ -59,24 +62,56 @@ class CouplingFlow(nn.Module):
         self.settings = settings
         half, hidden, steps = settings.half_volume, settings.hidden, settings.steps
         generator = torch.Generator().manual_seed(settings.seed)
-        rank = settings.lora_rank
+        rank, gains = settings.lora_rank, settings.gains
         self.w1 = AdaptedLinear(half, hidden, rank, generator)
         self.wt = AdaptedLinear(hidden, half, rank, generator)
         self.ws = AdaptedLinear(hidden, half, rank, generator)
-        for last in (self.wt, self.ws):
-            nn.init.zeros_(last.weight())
+        board = Checkerboard.of(settings.shape)
+        if settings.tied:
+            self._tie(board, generator)
+        else:
+            for last in (self.wt, self.ws):
+                nn.init.zeros_(last.weight())
         self.prior = SpectralPrior(settings.shape, settings.stiffness, settings.mass2)
         # Rows of W1 start so that u is of order one for a field of the prior's width.
-        self.gain_in = nn.Parameter(torch.full((steps, hidden), 1.0 / self.prior.width))
-        self.gain_t = nn.Parameter(torch.full((steps, hidden), 0.1))
-        self.gain_s = nn.Parameter(torch.full((steps, hidden), 0.1))
+        self.gain_in = nn.Parameter(torch.full((steps, gains), 1.0 / self.prior.width))
+        self.gain_t = nn.Parameter(torch.full((steps, gains), 0.1))
+        self.gain_s = nn.Parameter(torch.full((steps, gains), 0.1))
         self.shift_s = nn.Parameter(torch.zeros(steps))
         self.bend = BENDS[settings.bend]
         self.bends = nn.Parameter(torch.tensor([self.bend.start] * steps))
         self.activation = ACTIVATIONS[settings.activation]
-        board = Checkerboard.of(settings.shape)
         for name in ("even", "odd", "shift", "merge"):
             self.register_buffer(name, getattr(board, name), persistent=False)
+
+    def _tie(self, board: Checkerboard, generator: torch.Generator) -> None:
+        """Tied matrices: W1 looks at the four neighbours, more or less, Wt and Ws are zero."""
+        channels = self.settings.channels
+        across, along = distance_classes(board, across=True), distance_classes(board, across=False)
+        self.w1.base = TiedMatrix(across, channels, to_hidden=True)
+        for last in (self.wt, self.ws):
+            last.base = TiedMatrix(along, channels, to_hidden=False)
+        counts = torch.bincount(across[0])
+        with torch.no_grad():
+            kernel = self.w1.base.kernel
+            kernel.normal_(generator=generator).mul_(0.05 / counts.sqrt())
+            # site 0 of the odd list is a neighbour of site 0 of the even one
+            kernel[:, across[0, 0]] += 0.25 * torch.linspace(0.5, 1.5, channels)
+
+    @property
+    def symmetries(self) -> frozenset[str]:
+        """Symmetries that q has exactly, as far as the low-rank corrections are still zero."""
+        return frozenset({"z2", "even translations", "d4"} if self.settings.tied else {"z2"})
+
+    def untied(self) -> "CouplingFlow":
+        """The same flow with free matrices: for weights that come back from an array."""
+        free = CouplingFlow(replace(self.settings, tied=False))
+        free.to(self.gain_in.dtype)
+        state = {k: v for k, v in self.state_dict().items() if not k.endswith(".kernel")}
+        free.load_state_dict(state, strict=False)
+        for name, product in free.products().items():
+            product.set_weight_(self.products()[name].weight())
+        return free
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -86,6 +121,10 @@ class CouplingFlow(nn.Module):
     def products(self) -> dict[str, AdaptedLinear]:
         """The shared products: w1 (hidden, V/2), wt and ws (V/2, hidden)."""
         return {"w1": self.w1, "wt": self.wt, "ws": self.ws}
+
+    def noise_axes(self) -> dict[str, int]:
+        """The axis along which the weights of one hidden unit lie, for noise in training."""
+        return {"w1": 1, "wt": 0, "ws": 0}
 
     def conditioner(self, step: int, frozen: Tensor) -> tuple[Tensor, Tensor]:
         """Shift t and log-scale s of one step; each product is called once.
@@ -97,11 +136,20 @@ class CouplingFlow(nn.Module):
         Returns:
             t and s, each (n, V/2), in the dtype of `frozen`.
         """
-        u = self.gain_in[step] * self.w1(frozen.to(self.gain_in.dtype))
-        odd, even = self.activation.values(u)
-        t = self.wt(self.gain_t[step] * odd)
-        s = self.shift_s[step] + self.ws(self.gain_s[step] * even)
+        gain_in, gain_t, gain_s = self.gains(step)
+        odd, even = self.activation.values(gain_in * self.w1(frozen.to(gain_in.dtype)))
+        t = self.wt(gain_t * odd)
+        s = self.shift_s[step] + self.ws(gain_s * even)
         return t.to(frozen.dtype), s.to(frozen.dtype)
+
+    def gains(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The gains g, a, b of one step, spread over hidden units, each (hidden,)."""
+        per = self.settings.hidden // self.settings.gains
+        g, a, b = (
+            gain[step].repeat_interleave(per) if per > 1 else gain[step]
+            for gain in (self.gain_in, self.gain_t, self.gain_s)
+        )
+        return g, a, b
 
     def constants(self, step: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Constants of the pointwise map of one step."""
@@ -206,7 +254,7 @@ class CouplingFlow(nn.Module):
 
     @torch.no_grad()
     def balance(self) -> None:
-        """Fix the gauge: every hidden unit's largest weight in each matrix becomes 1.
+        """Fix the gauge: every hidden unit's (or channel's) largest weight becomes 1.
 
         A row of W1 may be scaled against g_k, a column of Wt against a_k and of Ws against b_k,
         without changing the flow. Balanced, max |W| = 1 and no unit hides far below it, so an
@@ -220,9 +268,11 @@ class CouplingFlow(nn.Module):
             (self.wt, self.gain_t, 0),
             (self.ws, self.gain_s, 0),
         ):
-            largest = product.weight().abs().amax(dim)
+            groups = product.weight().abs().amax(dim).reshape(self.settings.gains, -1)
+            largest = groups.amax(1)
             scale = torch.where(largest > 0.0, largest, torch.ones_like(largest))
-            product.rescale_(1.0 / scale, outputs=dim == 1)
+            spread = scale.repeat_interleave(groups.shape[1])
+            product.rescale_(1.0 / spread, outputs=dim == 1)
             gain.mul_(scale)
 
     def _flat(self, field: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def push_with_score(flow: CouplingFlow, z: Tensor) -> tuple[Tensor, Tensor, Tens
     for step in range(flow.settings.steps):
         is_even = step % 2 == 0
         active, g_active = (even, g_even) if is_even else (odd, g_odd)
-        gains = flow.gain_in[step], flow.gain_t[step], flow.gain_s[step]
+        gains = flow.gains(step)
         u = gains[0] * (flow.frozen_of(step, even, odd) @ matrices[0].T)
         by_odd, by_even = flow.activation.values(u)
         t = (gains[1] * by_odd) @ matrices[1].T

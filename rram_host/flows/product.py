@@ -1,12 +1,14 @@
 """A matrix product with a low-rank correction in parallel (LoRA)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from rram_host.errors import InputError
+from rram_host.flows.tied import TiedMatrix
 
 __all__ = ["AdaptedLinear"]
 
@@ -106,6 +108,46 @@ class AdaptedLinear(nn.Module):
         return self.weight() + self.lora_b @ self.lora_a
 
     @torch.no_grad()
+    def set_weight_(self, weight: Tensor) -> None:
+        """Put another dense matrix (out, in) in place of W.
+
+        Raises:
+            InputError: for another shape, a matrix that symmetries tie, or no matrix.
+        """
+        mine = self.weight()
+        if isinstance(self.base, TiedMatrix):
+            raise InputError("the weights of a tied matrix cannot be set one by one: untie it")
+        if weight.shape != mine.shape:
+            raise InputError(
+                f"the matrix of a product is {tuple(mine.shape)}, got {tuple(weight.shape)}"
+            )
+        mine.copy_(weight)
+
+    @contextmanager
+    def perturbed(self, change: Tensor) -> Iterator[None]:
+        """Inside, W + change stands for W, forward and backward; afterwards W is exactly back.
+
+        Args:
+            change: (out, in).
+        """
+        if isinstance(self.base, TiedMatrix):
+            self.base.offset = change
+            try:
+                yield
+            finally:
+                self.base.offset = None
+            return
+        weight = self.weight()
+        with torch.no_grad():
+            clean = weight.clone()
+            weight += change
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                weight.copy_(clean)
+
+    @torch.no_grad()
     def rescale_(self, scale: Tensor, *, outputs: bool) -> None:
         """Scale each output (or each input) of the whole product, correction included.
 
@@ -116,7 +158,11 @@ class AdaptedLinear(nn.Module):
         Raises:
             InputError: where `base` has been replaced by a module without a weight.
         """
-        self.weight().mul_(scale[:, None] if outputs else scale)
+        if isinstance(self.base, TiedMatrix):
+            # equal within a channel, as every unit's weights are
+            self.base.kernel.mul_(scale.reshape(len(self.base.kernel), -1)[:, :1])
+        else:
+            self.weight().mul_(scale[:, None] if outputs else scale)
         if outputs and self.lora_b is not None:
             self.lora_b.mul_(scale[:, None])
         elif self.lora_a is not None and not outputs:

@@ -18,6 +18,11 @@ class FlowSettings:
     Attributes:
         shape: lattice (L0, L1), both even.
         hidden: width of the shared conditioner.
+        channels: groups of hidden units that share their gains, all of one size; 0 for gains of
+            each unit's own.
+        tied: matrices that commute with the lattice's symmetries, for `hidden` = `channels` V/2:
+            a channel is then a field of hidden units. Far fewer numbers to train, the same to
+            multiply with.
         steps: coupling steps, even and odd sites in turn.
         lora_rank: rank of the correction beside each of the three products; 0 for none.
         stiffness: of the prior at its start, whose spectrum is 1 / (stiffness khat^2 + mass2); the
@@ -33,6 +38,8 @@ class FlowSettings:
 
     shape: tuple[int, int] = (4, 4)
     hidden: int = 32
+    channels: int = 0
+    tied: bool = False
     steps: int = 12
     lora_rank: int = 1
     stiffness: float = 2.0
@@ -47,6 +54,15 @@ class FlowSettings:
             raise InputError(f"shape must be two even lengths >= 2, got {self.shape}")
         if self.hidden < 1:
             raise InputError(f"hidden must be >= 1, got {self.hidden}")
+        if self.channels < 0 or (self.channels and self.hidden % self.channels):
+            raise InputError(
+                f"channels must divide the {self.hidden} hidden units or be 0, got {self.channels}"
+            )
+        if self.tied and self.hidden != self.channels * self.half_volume:
+            raise InputError(
+                f"hidden of a tied flow must be channels x V/2 = {self.channels} x "
+                f"{self.half_volume}, got {self.hidden}"
+            )
         if self.steps < 2:
             raise InputError(f"steps must be >= 2 (every site moves once), got {self.steps}")
         if not 0 <= self.lora_rank <= min(self.hidden, self.half_volume):
@@ -68,6 +84,11 @@ class FlowSettings:
     def volume(self) -> int:
         """Number of sites V = L0 L1."""
         return self.shape[0] * self.shape[1]
+
+    @property
+    def gains(self) -> int:
+        """Gains of one step: one for every group of hidden units."""
+        return self.channels or self.hidden
 
     @property
     def half_volume(self) -> int:
