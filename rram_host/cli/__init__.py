@@ -16,15 +16,20 @@ from rram_host.cli.bench_commands import cost
 from rram_host.cli.calibrate_command import calibrate
 from rram_host.cli.check_command import check
 from rram_host.cli.common import report_error, stop
+from rram_host.cli.estimate_command import estimate
 from rram_host.cli.experiment_command import experiment_command
 from rram_host.cli.figures_command import figures
+from rram_host.cli.finetune_command import finetune
 from rram_host.cli.fit_command import fit
-from rram_host.cli.flow_commands import demo, sample, train
+from rram_host.cli.flow_commands import demo
+from rram_host.cli.lattice_commands import check_physics, hmc
 from rram_host.cli.passport_command import passport
 from rram_host.cli.replay_command import replay
 from rram_host.cli.runs_command import runs
 from rram_host.cli.safe_command import safe
+from rram_host.cli.sample_command import sample
 from rram_host.cli.selftest_command import selftest
+from rram_host.cli.train_command import train
 from rram_host.errors import ContractError, InputError, RramError
 from rram_host.experiments.catalogue import EXPERIMENTS
 
@@ -53,8 +58,12 @@ for _command in (
     vmm,
     sample,
     train,
+    finetune,
+    hmc,
+    check_physics,
     calibrate,
     cost,
+    estimate,
     check,
     safe,
     selftest,

@@ -144,7 +144,7 @@ def _asked(experiment: Experiment[Any], given: dict[str, Any]) -> tuple[Any, _Wh
         if given["force"]:
             raise InputError("--force goes with --resume: a new run has nothing to overrule")
         plan = plan_from(experiment.plan, given)
-        path = given["out"] or _fresh(experiment.name)
+        path = given["out"] or fresh_run_file(experiment.name)
         _check_place(path)
         return plan, _Where(given["board"], given["spec"], given["passport"], path)
     if given["out"] is not None:
@@ -174,7 +174,7 @@ def _asked_again(
     return plan, _Where(board, spec, passport, path)
 
 
-def _fresh(name: str) -> Path:
+def fresh_run_file(name: str) -> Path:
     """A new name under runs/."""
     try:
         _RUNS.mkdir(exist_ok=True)

@@ -1,9 +1,10 @@
-"""rram figures: the paper's figures from this board, a picture and a table beside the paper."""
+"""rram figures: the paper's figures, each a picture and a table."""
 
 from __future__ import annotations
 
 import csv
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rram_host.cli.common import emit, on_a_board, open_board, progress_bar, refuse_record, say
+from rram_host.cli.common import (
+    DEFAULT_BOARD,
+    Function,
+    emit,
+    json_option,
+    need_torch,
+    on_a_board,
+    open_board,
+    progress_bar,
+    refuse_record,
+    say,
+    seed_option,
+)
 from rram_host.cli.experiment_command import finishing_first, number
 from rram_host.errors import InputError
 
@@ -23,10 +36,12 @@ _FIRST = 4  # findings of a panel that are printed where the paper says nothing 
 
 @click.group()
 def figures() -> None:
-    """Make figures of the paper (arXiv 2509.12812) from this board.
+    """Make figures of the paper (arXiv 2509.12812), from a board or emulated ones.
 
     \b
-    rram figures fig2 --board 'sim://?preset=taox_180nm&seed=7'
+    rram figures fig2 --board 'sim://?preset=taox_180nm&seed=7'   the chip
+    rram figures fig3 --out fig3                                  phi^4
+    rram figures fig4 --out fig4 --quick                          a graphene wire
     """
 
 
@@ -73,7 +88,7 @@ def fig2(
     """
     from rram_host.experiments import figures as jobs
 
-    start, folder = time.perf_counter(), _folder(out)
+    start, folder = time.perf_counter(), _folder(out, "fig2")
     if runs is not None:
         refuse_record("with --runs")
         shown = jobs.recorded_panels(runs, jobs.FIG2)
@@ -111,10 +126,96 @@ def fig2(
         raise SystemExit(130)
 
 
-def _folder(out: Path | None) -> Path:
-    """The folder, made and tried before the board is opened."""
+def _lattice_options(function: Function) -> Function:
+    """What fig3 and fig4 take."""
+    options = (
+        click.option(
+            "--board",
+            default=DEFAULT_BOARD + "&seed=7",
+            show_default=True,
+            metavar="URL",
+            help="Emulated board; a flow that takes several arrays gets boards of the next seeds.",
+        ),
+        json_option,
+        click.option(
+            "--out",
+            type=_FOLDER,
+            metavar="DIR",
+            help="Folder for picture, CSV, JSON and finished pieces of work, made if missing; "
+            "pieces that it holds are not done again. Default runs/TIME-FIGURE.",
+        ),
+        click.option("--quick", is_flag=True, help="A tenth of the statistics: a short look."),
+        seed_option,
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@figures.command()
+@_lattice_options
+def fig3(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) -> None:
+    """phi^4 at L = 4, 6, 12 (HMC also at 24): Fig. 3, as far as it goes without the chip.
+
+    Autocorrelation (3a), its time (3b), Ising energy (3c), correlation length (3d), error of the
+    susceptibility against N (3e), ESS (3f) and susceptibility (3g) of ten repeats, weights and MACs
+    on arrays (3h), time (3i) and energy (3j) of an effective sample: HMC with trajectories of
+    length 1 and tuned, flow in software, flow on emulated arrays. Every panel says which shipped
+    flow it lacks. About 20 minutes on one core; --quick two or three.
+
+    \b
+    rram figures fig3 --out fig3
+    rram figures fig3 --quick --json
+    """
+    _lattice_figure("fig3", board, as_json, out, quick, seed)
+
+
+@figures.command()
+@_lattice_options
+def fig4(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) -> None:
+    """A graphene wire at L = 6, 12 (HMC also at 24): Fig. 4, as far as it goes without the chip.
+
+    Field distribution (4a), two-point function (4b), mass gap (4c) and condensate (4d) against m/g
+    with exact values at m = 0; autocorrelation (4e) and its time (4f), ESS (4g) and susceptibility
+    (4h) of ten repeats, error against N (4i), weights and MACs on arrays (4j), time (4k) and energy
+    (4l) of an effective sample. Every panel says which shipped flow it lacks.
+
+    \b
+    rram figures fig4 --out fig4
+    rram figures fig4 --quick --json
+    """
+    _lattice_figure("fig4", board, as_json, out, quick, seed)
+
+
+def _lattice_figure(
+    name: str, board: str, as_json: bool, out: Path | None, quick: bool, seed: int
+) -> None:
+    need_torch()
+    from rram_host.experiments.lattice_figures import figure
+
+    start, folder = time.perf_counter(), _folder(out, name)
+    plan = replace(figure.plan_of(name, quick), board=board, seed=seed)
+    with progress_bar(name) as advance, finishing_first() as should_stop:
+        context, finished = figure.record(
+            plan,
+            folder,
+            progress=lambda piece, done, total: advance(done, total, piece),
+            should_stop=should_stop,
+            done=lambda job: say(as_json, f"{job.method}: {job.system.model}"),
+        )
+    picture, rows = figure.write(context, folder)
+    values = {"folder": folder, "picture": picture, "finished": finished, "rows": rows}
+    emit(as_json, {**values, "wall_s": time.perf_counter() - start})
+    say(as_json, f"written: {picture}, {folder / f'{name}.csv'}, {folder / f'{name}.json'}")
+    if not finished:
+        say(as_json, f"to go on: the same command with --out {folder}")
+        raise SystemExit(130)
+
+
+def _folder(out: Path | None, name: str) -> Path:
+    """The folder, made and tried before any work."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = out or Path("runs") / f"{stamp}-fig2"
+    folder = out or Path("runs") / f"{stamp}-{name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"

@@ -19,8 +19,10 @@ from rram_host.experiments.experiment import Finding
 from rram_host.units import microsiemens
 
 if TYPE_CHECKING:
+    from rram_host.records.layout import Header
     from rram_host.records.run_file import RunFile
 
+_SAMPLE = "sample"  # runs of `rram sample`, which is no experiment of the catalogue
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -45,6 +47,10 @@ def _findings(run: RunFile) -> list[Finding]:
     """What the records say; nothing for an experiment that is not here."""
     from rram_host.records.rebuild import rebuilt
 
+    if run.header.experiment == _SAMPLE:
+        from rram_host.experiments.sampling import shown
+
+        return shown.findings(run)
     experiment = EXPERIMENTS.get(run.header.experiment)
     if experiment is None or not run.state.rows:
         return []
@@ -125,20 +131,28 @@ def show(file: Path, as_json: bool) -> None:
 
 def _lines(run: RunFile) -> list[tuple[str, str]]:
     head, state = run.header, run.state
-    mean = float(head.map_siemens.mean())
     lines = [
         ("experiment", f"{head.experiment}: {head.title}"),
         ("status", state.text),
         ("units", f"{state.units} of {head.units}, {state.rows} records"),
         ("started", f"{head.started}, ended {state.ended or 'not'}"),
-        ("board", f"{head.board}, wired as {head.spec.get('name')}"),
-        ("chip", head.chip or "no passport"),
-        ("map at start", f"mean {microsiemens(mean)}, SHA-256 {head.map_sha256[:16]}..."),
+        *_board_lines(head),
         ("versions", ", ".join(f"{name} {text}" for name, text in head.versions.items())),
     ]
     lines += [("setting", f"{name} = {value}") for name, value in head.plan.items()]
     return lines + [
         ("column", f"{c.name}: {c.text}" + (f", {c.shape}" if c.shape else "")) for c in run.columns
+    ]
+
+
+def _board_lines(head: Header) -> list[tuple[str, str]]:
+    if not head.map_siemens.size:
+        return [("board", f"none: {head.board}")]
+    mean = microsiemens(float(head.map_siemens.mean()))
+    return [
+        ("board", f"{head.board}, wired as {head.spec.get('name')}"),
+        ("chip", head.chip or "no passport"),
+        ("map at start", f"mean {mean}, SHA-256 {head.map_sha256[:16]}..."),
     ]
 
 
@@ -157,12 +171,16 @@ def plot(file: Path, out: Path | None, as_json: bool) -> None:
     """
     from rram_host.records.rebuild import rebuilt
 
-    run = _open(file)
-    experiment = experiment_named(run.header.experiment)
-    if not run.state.rows:
-        raise InputError(f"{file} has no records yet")
-    plan = rebuilt(experiment.plan, run.header.plan)
-    path = draw_run(experiment, plan, run, out or file.with_suffix(".png"))
+    run, path = _open(file), out or file.with_suffix(".png")
+    if run.header.experiment == _SAMPLE:
+        from rram_host.experiments.sampling import shown
+
+        shown.save(path, run)
+    else:
+        experiment = experiment_named(run.header.experiment)
+        if not run.state.rows:
+            raise InputError(f"{file} has no records yet")
+        draw_run(experiment, rebuilt(experiment.plan, run.header.plan), run, path)
     emit(as_json, {"picture": path})
     say(as_json, f"written: {path}")
 

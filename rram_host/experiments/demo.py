@@ -13,11 +13,12 @@ import numpy.typing as npt
 from rram_host.analog.deploy import Deployment
 from rram_host.errors import BoardFault
 from rram_host.experiments import sample_lattice as lattice
+from rram_host.experiments.deploy_flow import Deployed, deploy_flow, share_within
 from rram_host.experiments.sample_lattice import SamplePlan
 from rram_host.experiments.steps import Observer, Steps
 from rram_host.flows import checkpoint
 from rram_host.flows.checkpoint import LoadedFlow
-from rram_host.lattice.hmc import HmcSettings
+from rram_host.lattice.samplers import HmcSettings
 from rram_host.mapping.engine import ArrayEngine, exact
 from rram_host.records import plots
 from rram_host.records.run_folder import RunFolder
@@ -37,7 +38,7 @@ class DemoPlan:
         passport: file of the chip's passport, where it has one.
         sample: how to sample.
         products: products compared per matrix.
-        hmc: the reference run.
+        hmc: the reference run; None for tuned settings.
         trace: file to record the traffic with the board in.
     """
 
@@ -46,7 +47,7 @@ class DemoPlan:
     passport: Path | None = None
     sample: SamplePlan = field(default_factory=SamplePlan)
     products: int = 4096
-    hmc: HmcSettings = field(default_factory=HmcSettings)
+    hmc: HmcSettings | None = None
     trace: Path | None = None
 
 
@@ -94,34 +95,16 @@ def _on_board(
             f"{int((formed.pulses > 0).sum())} cells formed, {int(formed.unformed.sum())} "
             f"unformed, {int(formed.shorted.sum())} shorted"
         )
-    deployment = _program(board, loaded, plan, steps, folder)
-    with steps("LoRA compensation") as step:
-        total = plan.sample.lora_steps
-        twin = lattice.compensate(
-            loaded, deployment, plan.sample, lambda entry: step.advance(entry.step, total)
-        )
-        step.note = f"{total} steps on the weights as read back"
-    with steps("put the flow on the array") as step:
-        deployed = lattice.deploy(twin, deployment, plan.sample)
-        step.note = f"log q checked to {deployed.density_error_nats:.1e} nats"
+    deployed = deploy_flow([board], loaded, plan.sample, steps)
+    (deployment,) = deployed.deployments
+    _keep_programming(deployment, folder)
     compared = _compare(deployment, plan, steps, folder)
     sampled = _sample(deployed, loaded, plan, steps, folder)
     left_out = [[*cell, reason] for cell, reason in board.left_out.items()]
     return {**_programming(deployment), "left_out": left_out, "products": compared, **sampled}
 
 
-def _program(
-    board: Board, loaded: LoadedFlow, plan: DemoPlan, steps: Steps, folder: RunFolder
-) -> Deployment:
-    with steps("program and read back") as step:
-        deployment = lattice.program_flow(board, loaded, plan.sample, step.advance)
-        step.note = _programmed(deployment)
-    if lattice.needs_calibration(board, plan.sample):
-        with steps("calibrate") as step:
-            lattice.calibrate(board, plan.sample, step)
-        with steps("program again") as step:
-            deployment = lattice.program_flow(board, loaded, plan.sample, step.advance)
-            step.note = _programmed(deployment)
+def _keep_programming(deployment: Deployment, folder: RunFolder) -> None:
     report = deployment.report
     targets = deployment.layout.targets()
     measured = np.where(report.asked, deployment.measured_siemens, np.nan)
@@ -133,16 +116,6 @@ def _program(
         form_pulses=report.form_pulses,
     )
     plots.programming(folder.file("array.png"), targets, measured, report.pulses)
-    return deployment
-
-
-def _programmed(deployment: Deployment) -> str:
-    report, found = deployment.report, _programming(deployment)
-    return (
-        f"{report.mean_pulses:.2f} pulses a cell, "
-        f"{100 * found['share_within_1p5_microsiemens']:.1f} % read back within ±1.5 µS, "
-        f"{len(report.failed)} failed, {report.transactions} transactions, {report.words} words"
-    )
 
 
 def _programming(deployment: Deployment) -> dict[str, Any]:
@@ -151,7 +124,7 @@ def _programming(deployment: Deployment) -> dict[str, Any]:
     return {
         "cells": int(report.asked.sum()),
         "mean_pulses": report.mean_pulses,
-        "share_within_1p5_microsiemens": float((np.abs(error) <= 1.5e-6).mean()),
+        "share_within_1p5_microsiemens": share_within([deployment]),
         "error_std_siemens": float(error.std()),
         "failed_cells": report.failed,
     }
@@ -196,13 +169,13 @@ def _errors(read: Array, reference: Array, wanted: Array) -> dict[str, float]:
 
 
 def _sample(
-    deployed: lattice.Deployed,
+    deployed: Deployed,
     loaded: LoadedFlow,
     plan: DemoPlan,
     steps: Steps,
     folder: RunFolder,
 ) -> dict[str, Any]:
-    action, shape, sample = loaded.action, deployed.flow.settings.shape, plan.sample
+    action, shape, sample = loaded.action, deployed.flow.shape, plan.sample
     with steps("draw configurations") as step:
         batches = lattice.draw(deployed.flow, action, sample)
         draws = lattice.collect(batches, sample, step.advance)

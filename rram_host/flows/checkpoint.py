@@ -1,5 +1,7 @@
 """Flows on disk: safetensors, with their settings and figures as JSON in the metadata."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -12,13 +14,17 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from rram_host.errors import InputError
-from rram_host.flows.coupling import CouplingFlow, FlowSettings
-from rram_host.flows.train_settings import TrainSettings
-from rram_host.lattice.actions import Phi4Action
+from rram_host.flows import kinds
+from rram_host.flows.lora import ranks_of, set_ranks
+from rram_host.flows.protocol import Flow
+from rram_host.flows.train_settings import FinetuneSettings, TrainSettings
+from rram_host.lattice.actions import Action, action_of
+from rram_host.lattice.actions import settings_of as settings_of_action
 
 __all__ = ["LoadedFlow", "load", "resolve", "save", "shipped"]
 
-_FORMAT = "coupling-flow/1"
+_FORMAT = "flow/2"
+_FIRST_FORMAT = "coupling-flow/1"  # had one kind of flow, and one rank for all its products
 _SUFFIX = ".safetensors"
 
 
@@ -29,25 +35,26 @@ class LoadedFlow:
     Attributes:
         flow: the flow, ready to sample.
         action: the action it was trained for.
-        metadata: {"flow": {...}, "action": {...}, "train": {...}, "extra": {...}}.
+        metadata: {"kind": ..., "flow": {...}, "ranks": {...}, "action": {...}, "train": {...},
+            "extra": {...}}.
     """
 
-    flow: CouplingFlow
-    action: Phi4Action
+    flow: Flow
+    action: Action
     metadata: dict[str, Any]
 
 
 def save(
     path: Path | str,
-    flow: CouplingFlow,
-    action: Phi4Action,
-    train_settings: TrainSettings,
+    flow: Flow,
+    action: Action,
+    train_settings: TrainSettings | FinetuneSettings,
     extra: dict[str, Any],
 ) -> None:
-    """Write a flow with everything needed to make it again.
+    """Write a flow with everything needed to make it again; a file there is replaced whole.
 
     Args:
-        path: file to write, replaced if it exists.
+        path: file to write.
         flow: the flow; its products must have matrices.
         action: the action it was trained for.
         train_settings: how it was trained.
@@ -58,20 +65,25 @@ def save(
             is not JSON.
         OSError: if the file cannot be written.
     """
+    path = Path(path)
     tensors = {name: value.detach().contiguous() for name, value in flow.state_dict().items()}
-    _check_tensors(str(path), tensors, CouplingFlow(flow.settings).state_dict())
     metadata = {
+        "kind": flow.kind,
         "flow": asdict(flow.settings),
-        "action": {"name": action.name, **asdict(action)},
+        "ranks": ranks_of(flow),
+        "action": settings_of_action(action),
         "train": asdict(train_settings),
         "extra": extra,
     }
+    _check_tensors(str(path), tensors, _empty(metadata).state_dict())
     try:
         text = json.dumps(metadata)
     except (TypeError, ValueError) as error:
         raise InputError(f"extra figures of a flow must be JSON: {error}") from error
     content = serialise(tensors, metadata={"format": _FORMAT, "settings": text})
-    Path(path).write_bytes(content)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def load(path: Path | str) -> LoadedFlow:
@@ -82,20 +94,18 @@ def load(path: Path | str) -> LoadedFlow:
             stand, its tensors are not those its settings ask for, or a weight is not finite.
     """
     header, tensors = _read(Path(path))
-    if header.get("format") != _FORMAT:
+    if header.get("format") not in (_FORMAT, _FIRST_FORMAT):
         raise InputError(f"{path}: format {header.get('format')!r} is not {_FORMAT!r}")
     try:
-        metadata = json.loads(header["settings"])
-        flow = CouplingFlow(FlowSettings(**metadata["flow"]))
-        fields = dict(metadata["action"])
-        kind = fields.pop("name")
-        action = Phi4Action(**fields)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: settings do not describe a flow: {error!r}") from error
-    if kind != action.name:
-        raise InputError(f"{path}: action {kind!r} is unknown, this build knows {action.name!r}")
+        metadata = {"kind": "anf", "ranks": {}} | json.loads(header["settings"])
+        flow = _empty(metadata)
+        action = action_of(metadata["action"])
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path}: settings do not describe a flow: {reason}") from error
     _check_tensors(str(path), tensors, flow.state_dict())
-    flow.to(next(iter(tensors.values())).dtype)
+    dtype = next((v.dtype for v in tensors.values() if v.is_floating_point()), torch.float32)
+    flow.to(dtype)
     flow.load_state_dict(tensors)
     return LoadedFlow(flow, action, metadata)
 
@@ -124,6 +134,13 @@ def resolve(name_or_file: Path | str) -> Path:
     )
 
 
+def _empty(metadata: dict[str, Any]) -> Flow:
+    """The flow that metadata describe, with weights of an untrained one."""
+    flow = kinds.build(metadata["kind"], metadata["flow"])
+    set_ranks(flow, metadata["ranks"])
+    return flow
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -145,5 +162,7 @@ def _check_tensors(path: str, found: dict[str, Tensor], wanted: dict[str, Tensor
                 f"{path}: {name} has shape {tuple(value.shape)}, "
                 f"its settings ask for {tuple(wanted[name].shape)}"
             )
-        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+        if value.is_floating_point() != wanted[name].is_floating_point() or not bool(
+            torch.isfinite(value).all()
+        ):
             raise InputError(f"{path}: {name} holds values that are not finite numbers")

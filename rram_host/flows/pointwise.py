@@ -124,7 +124,7 @@ def invert(bend: Bend, y: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
         raise InputError("the inverse of a flow was asked for a field that is not finite")
     low, high = bend.bracket(target, constants)
     x = low
-    tolerance = 16.0 * torch.finfo(y.dtype).eps
+    eps = torch.finfo(y.dtype).eps
     for _ in range(_MAX_ITERATIONS):
         value, slope = bend.forward(x, constants)
         excess = value - target
@@ -132,9 +132,11 @@ def invert(bend: Bend, y: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
         newton = x - excess / slope
         inside = (newton >= low) & (newton <= high)
         moved = torch.where(inside, newton, 0.5 * (low + high))
-        settled = (moved - x).abs() <= tolerance * (1.0 + x.abs())
+        settled = (moved - x).abs() <= 16.0 * eps * (1.0 + x.abs())
+        # h(x) itself is no better than the rounding of its terms, alpha x the largest
+        exact = excess.abs() <= 4.0 * eps * (target + constants[0] * x.abs())
         x = moved
-        if bool((settled | (excess == 0)).all()):
+        if bool((settled | exact).all()):
             return torch.copysign(x, y)
     raise InputError(
         f"the inverse of a flow did not settle in {_MAX_ITERATIONS} steps (constants "

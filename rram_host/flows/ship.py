@@ -2,32 +2,32 @@
 
 import csv
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from rram_host.errors import InputError
 from rram_host.flows import checkpoint
-from rram_host.flows.coupling import CouplingFlow
+from rram_host.flows.kinds import meant
 from rram_host.flows.presets import PRESETS
-from rram_host.flows.settings import FlowSettings
-from rram_host.flows.training import TrainLog, TrainSettings, train
+from rram_host.flows.protocol import Flow
+from rram_host.flows.recipe import Recipe, changed
+from rram_host.flows.training import TrainLog, train
 from rram_host.lattice.actions import Action
 from rram_host.lattice.metropolis import independence_chain
 from rram_host.lattice.reweighting import effective_sample_size, log_z
 
-__all__ = ["configure", "figures", "main", "ship"]
+__all__ = ["configure", "figures", "main", "read_log", "ship", "write_log"]
 
 _FIGURE_SAMPLES = 32_768
 _FIGURE_SEED = 1
 
 
 def figures(
-    flow: CouplingFlow, action: Action, samples: int = _FIGURE_SAMPLES, seed: int = _FIGURE_SEED
+    flow: Flow, action: Action, samples: int = _FIGURE_SAMPLES, seed: int = _FIGURE_SEED
 ) -> dict[str, float]:
     """Quality of a flow, measured on fresh draws.
 
@@ -52,56 +52,52 @@ def figures(
 
 
 def configure(
-    name: str, steps: int | None = None, seed: int | None = None, lam: float | None = None
-) -> tuple[FlowSettings, TrainSettings]:
+    name: str, steps: int | None = None, seed: int | None = None, **action: float | None
+) -> Recipe:
     """A preset with some of its settings replaced; None leaves a setting as it is.
 
     Args:
         name: of the preset.
         steps: optimiser steps.
         seed: of the initial weights and of the training draws.
-        lam: quartic coupling.
+        action: parameters of its action.
 
     Raises:
-        InputError: for an unknown preset, or a value out of range.
+        InputError: for an unknown preset or parameter, or a value out of range.
     """
     if name not in PRESETS:
-        raise InputError(f"no preset {name!r}; known: {', '.join(PRESETS)}")
-    flow_settings, train_settings = PRESETS[name]
-    changes: dict[str, Any] = {"steps": steps, "seed": seed, "lam": lam}
-    if steps is not None:
-        changes["warmup"] = min(train_settings.warmup, steps)
-    train_settings = replace(
-        train_settings, **{key: value for key, value in changes.items() if value is not None}
-    )
-    return replace(flow_settings, seed=train_settings.seed), train_settings
+        raise InputError(f"no preset {name!r}{meant(name, PRESETS)}; known: {', '.join(PRESETS)}")
+    return changed(PRESETS[name], {"steps": steps, "seed": seed}, action)
 
 
 def ship(
     name: str,
     folder: Path,
-    chosen: tuple[FlowSettings, TrainSettings],
-    callback: Callable[[TrainLog], None],
+    recipe: Recipe,
+    callback: Callable[[TrainLog], None] | None = None,
+    state: Path | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, float]:
     """Train and write NAME.safetensors and NAME.log.csv; returns the figures.
 
     Args:
         name: what to call the files.
         folder: made if missing, before training begins.
-        chosen: what to train, as from `configure`.
+        recipe: what to train.
         callback: told each log entry as it is made.
+        state: as of `training.train`.
+        should_stop: as of `training.train`.
 
     Raises:
         OSError: if the files cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    flow_settings, train_settings = chosen
-    flow, action = CouplingFlow(flow_settings), train_settings.action
-    log = train(flow, action, train_settings, callback)
-    measured = figures(flow, action)
+    flow = recipe.build()
+    log = train(flow, recipe.action, recipe.train, callback, state, should_stop)
+    measured = figures(flow, recipe.action)
     extra = {"figures": measured, "torch": torch.__version__, "seconds": log[-1].seconds}
-    checkpoint.save(folder / f"{name}.safetensors", flow, action, train_settings, extra)
-    _write_log(folder / f"{name}.log.csv", log)
+    checkpoint.save(folder / f"{name}.safetensors", flow, recipe.action, recipe.train, extra)
+    write_log(folder / f"{name}.log.csv", log)
     return measured
 
 
@@ -123,12 +119,19 @@ def _print_entry(entry: TrainLog) -> None:
     )
 
 
-def _write_log(path: Path, log: list[TrainLog]) -> None:
+def write_log(path: Path, log: Sequence[TrainLog]) -> None:
+    """Write a log as CSV, a column a field of `TrainLog`."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(TrainLog)])
         for entry in log:
             writer.writerow([f"{value:.6g}" for value in asdict(entry).values()])
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a log that `write_log` wrote."""
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 if __name__ == "__main__":

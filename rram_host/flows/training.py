@@ -1,81 +1,95 @@
-"""Training a coupling flow by its reverse Kullback-Leibler divergence, and repairing one."""
+"""Training any flow by its reverse Kullback-Leibler divergence, or adapting a trained one."""
 
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rram_host.errors import InputError
-from rram_host.flows.coupling import CouplingFlow
-from rram_host.flows.path_gradient import path_gradient_loss
+from rram_host.flows.descent import Callback, Descent, TrainingStopped, noisy
+from rram_host.flows.lora import digital_parameters
+from rram_host.flows.protocol import Flow
 from rram_host.flows.train_settings import FinetuneSettings, TrainLog, TrainSettings
-from rram_host.lattice.actions import Action
-from rram_host.lattice.reweighting import effective_sample_size
+from rram_host.flows.train_state import StateFile, fingerprint
+from rram_host.lattice.actions import Action, settings_of
 
-__all__ = ["FinetuneSettings", "TrainLog", "TrainSettings", "finetune", "train"]
+__all__ = [
+    "FinetuneSettings",
+    "TrainLog",
+    "TrainSettings",
+    "TrainingStopped",
+    "finetune",
+    "moving",
+    "train",
+]
 
-Callback = Callable[[TrainLog], None]
+Loss = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+_OUTPUT_ROWS = 1
 
 
 def train(
-    flow: CouplingFlow,
+    flow: Flow,
     action: Action,
     settings: TrainSettings,
     callback: Callback | None = None,
+    state: Path | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> list[TrainLog]:
     """Train every parameter but the low-rank corrections, in place; reproducible from the seed.
 
-    Minimises KL(q || p) = E_q[log q + S] + log Z with Adam, in the dtype of the parameters. At the
-    end the gauge of the hidden units is fixed by `CouplingFlow.balance`, which changes the
-    matrices and not the flow.
+    Minimises KL(q || p) = E_q[log q + S] + log Z with Adam, in the dtype of the parameters. A flow
+    with `loss(action, z, generator)` is trained by it, another by mean(log q + S). A flow with
+    `balance()` is balanced at the end, which changes its matrices and not the flow.
 
     Args:
         flow: the flow, changed in place.
         action: the target's action.
         settings: schedule, noise and seed.
         callback: told each log entry as it is made.
+        state: file that holds the state of the training, written every few seconds and at the end;
+            where it exists, training goes on from it, to the same weights bit for bit.
+        should_stop: asked after every step; the state is written before it stops.
 
     Returns:
         The log.
 
     Raises:
-        InputError: if the loss stops being finite.
+        TrainingStopped: `should_stop` said so.
+        InputError: if loss or gradient stop being finite, the flow has nothing to train, or the
+            state is of another training.
     """
-    corrections = [p for name, p in flow.named_parameters() if ".lora_" in name]
-    parameters = [p for name, p in flow.named_parameters() if ".lora_" not in name]
-    optimiser = torch.optim.Adam(parameters, lr=settings.lr, betas=(0.9, settings.beta2))
+    chosen = [p for name, p in flow.named_parameters() if ".lora_" not in name]
+    axes = noise_axes(flow)
+    dense = [(product, axes[name]) for name, product in flow.products().items()]
+    loss_of = _loss(flow, action, settings.estimator)
     generator = torch.Generator().manual_seed(settings.seed)
-    products = flow.products().items()
-    dense = [(product.weight(), 1 if name == "w1" else 0) for name, product in products]
-
-    def loss_of(z: Tensor) -> tuple[Tensor, Tensor]:
-        if settings.estimator == "path":
-            return path_gradient_loss(flow, action, z)
-        return _total_loss(flow, action, z)
 
     def step() -> Tensor:
-        z = flow.draw(settings.batch, generator, flow.shift_s.dtype)
-        with _noisy(dense, settings.weight_noise, generator):
-            loss, log_w = loss_of(z)
-            loss.backward()  # type: ignore[no-untyped-call]
-        return log_w
+        with noisy(dense, settings.weight_noise, generator):
+            return _backward(flow, chosen, loss_of, settings.batch, generator)
 
-    with _frozen(corrections):
-        log = _descend(optimiser, parameters, step, settings, callback)
-    flow.balance()
+    kept = _state_file("train", flow, action, settings, state)
+    log = Descent(flow, chosen, settings, generator, step, callback, kept, should_stop).run()
+    balance = getattr(flow, "balance", None)
+    if balance is not None:
+        balance()
     return log
 
 
 def finetune(
-    flow: CouplingFlow,
+    flow: Flow,
     action: Action,
     settings: FinetuneSettings,
     callback: Callback | None = None,
+    state: Path | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> list[TrainLog]:
-    """Adapt a flow to the dense weights it has, training digital parameters only.
+    """Adapt a flow to an action, or to the dense weights it has, training digital numbers only.
 
     Args:
         flow: the flow, changed in place; its products must have matrices (read back, if they
@@ -83,114 +97,95 @@ def finetune(
         action: the target's action.
         settings: what to train, and for how long.
         callback: told each log entry as it is made.
+        state: as of `train`.
+        should_stop: as of `train`.
 
     Returns:
         The log.
 
     Raises:
-        InputError: if there is nothing to train (rank 0 and "lora"), a product has no matrix, or
-            the loss stops being finite.
+        TrainingStopped: `should_stop` said so.
+        InputError: if there is nothing to train (rank 0 and "lora"), a product has no matrix, loss
+            or gradient stop being finite, or the state is of another training.
     """
-    dense = {id(product.weight()) for product in flow.products().values()}
-    named = [(name, p) for name, p in flow.named_parameters() if id(p) not in dense]
-    if settings.parameters == "lora":
-        named = [(name, p) for name, p in named if ".lora_" in name]
-    if not named:
-        raise InputError("nothing to fine-tune: the flow has lora_rank 0 and only 'lora' was asked")
-    parameters = [p for _, p in named]
-    optimiser = torch.optim.Adam(parameters, lr=settings.lr, betas=(0.9, 0.99))
+    chosen = list(moving(flow, settings).values())
+    loss_of = _loss(flow, action, "own")
     generator = torch.Generator().manual_seed(settings.seed)
 
     def step() -> Tensor:
-        z = flow.draw(settings.batch, generator, flow.shift_s.dtype)
-        loss, log_w = path_gradient_loss(flow, action, z)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return log_w
+        return _backward(flow, chosen, loss_of, settings.batch, generator)
 
-    with _frozen(p for p in flow.parameters() if all(p is not q for q in parameters)):
-        return _descend(optimiser, parameters, step, settings, callback)
+    kept = _state_file("finetune", flow, action, settings, state)
+    return Descent(flow, chosen, settings, generator, step, callback, kept, should_stop).run()
 
 
-def _descend(
-    optimiser: torch.optim.Optimizer,
-    parameters: list[nn.Parameter],
-    step: Callable[[], Tensor],
-    settings: TrainSettings | FinetuneSettings,
-    callback: Callback | None,
-) -> list[TrainLog]:
-    """Run the schedule; `step` leaves gradients behind and returns log weights."""
-    log: list[TrainLog] = []
-    begin = time.perf_counter()
-    for index in range(settings.steps):
-        rate = _learning_rate(index, settings)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.zero_grad()
-        log_w = step()
-        nn.utils.clip_grad_norm_(parameters, settings.clip)
-        optimiser.step()
-        done = index + 1
-        if done % settings.log_every == 0 or done == settings.steps:
-            log.append(_entry(done, log_w, rate, time.perf_counter() - begin))
-            if callback is not None:
-                callback(log[-1])
-    optimiser.zero_grad()
-    return log
+def moving(flow: Flow, settings: FinetuneSettings) -> dict[str, nn.Parameter]:
+    """What `finetune` trains, by name.
 
-
-def _entry(step: int, log_w: Tensor, rate: float, seconds: float) -> TrainLog:
-    loss = -float(log_w.mean())
-    if not math.isfinite(loss):
-        raise InputError(f"training diverged: loss {loss} at step {step}; lower the learning rate")
-    ess = effective_sample_size(log_w.double().numpy())
-    return TrainLog(step, loss, ess, float(log_w.std()), rate, seconds)
-
-
-def _learning_rate(index: int, settings: TrainSettings | FinetuneSettings) -> float:
-    """Linear rise over the warm-up times a cosine to zero over the whole run."""
-    rise = min(1.0, (index + 1) / settings.warmup) if settings.warmup else 1.0
-    return settings.lr * rise * 0.5 * (1.0 + math.cos(math.pi * index / settings.steps))
-
-
-def _total_loss(flow: CouplingFlow, action: Action, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of log q + S, differentiated as it stands, and log w (n,), detached."""
-    phi, log_q = flow.push(z)
-    free_energy = log_q + action(phi)
-    return free_energy.mean(), -free_energy.detach()
-
-
-@contextmanager
-def _noisy(
-    matrices: list[tuple[Tensor, int]], fraction: float, generator: torch.Generator
-) -> Iterator[None]:
-    """Perturb matrices in place, forward and backward inside; they come back exactly.
-
-    Each comes with the axis along which the weights of one hidden unit lie.
+    Raises:
+        InputError: nothing, or a name of `settings.also` that the flow does not have.
     """
-    if fraction == 0.0:
-        yield
-        return
-    with torch.no_grad():
-        clean = [m.clone() for m, _ in matrices]
-        for m, axis in matrices:
-            noise = torch.randn(m.shape, generator=generator, dtype=m.dtype)
-            m += fraction * m.abs().amax(axis, keepdim=True) * noise
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for (m, _), before in zip(matrices, clean, strict=True):
-                m.copy_(before)
+    digital = digital_parameters(flow)
+    if settings.parameters == "digital":
+        return digital
+    found = {name: p for name, p in digital.items() if ".lora_" in name}
+    for asked in settings.also:
+        some = {n: p for n, p in digital.items() if n == asked or n.startswith(f"{asked}.")}
+        if not some:
+            heads = dict.fromkeys(n.partition(".")[0] for n in digital if ".lora_" not in n)
+            raise InputError(f"no digital parameter {asked!r}; this flow has {', '.join(heads)}")
+        found |= some
+    if not found:
+        raise InputError("nothing to fine-tune: the flow has lora_rank 0 and only 'lora' was asked")
+    return found
 
 
-@contextmanager
-def _frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Keep parameters out of the graph for a while."""
-    held = [p for p in parameters if p.requires_grad]
-    for p in held:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in held:
-            p.requires_grad_(True)
+def noise_axes(flow: Flow) -> dict[str, int]:
+    """For every product the axis of its matrix (out, in) along which one unit's weights lie.
+
+    A flow says so by a method of this name; without it a unit is an output row.
+    """
+    said = getattr(flow, "noise_axes", None)
+    axes = dict.fromkeys(flow.products(), _OUTPUT_ROWS)
+    return axes if said is None else axes | said()
+
+
+def _backward(
+    flow: Flow, chosen: list[nn.Parameter], loss_of: Loss, batch: int, generator: torch.Generator
+) -> Tensor:
+    loss, log_w = loss_of(flow.draw(batch, generator, chosen[0].dtype), generator)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return log_w
+
+
+def _loss(flow: Flow, action: Action, estimator: str) -> Loss:
+    own: Any = getattr(flow, "loss", None)
+    if estimator == "own" and own is not None:
+        return lambda z, generator: own(action, z, generator)
+
+    def plain(z: Tensor, _: torch.Generator) -> tuple[Tensor, Tensor]:
+        phi, log_q = flow.push(z)
+        free_energy = log_q + action(phi)
+        return free_energy.mean(), -free_energy.detach()
+
+    return plain
+
+
+def _state_file(
+    job: str,
+    flow: Flow,
+    action: Action,
+    settings: TrainSettings | FinetuneSettings,
+    path: Path | None,
+) -> StateFile | None:
+    if path is None:
+        return None
+    key = {
+        "job": job,
+        "kind": flow.kind,
+        "flow": asdict(flow.settings),
+        "action": settings_of(action),
+        "settings": asdict(settings),
+        "weights at the start": fingerprint(flow),
+    }
+    return StateFile(path, key)

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from rram_host.errors import InputError
 
-__all__ = ["Action", "GrapheneAction", "Phi4Action", "action_of", "settings_of"]
+__all__ = [
+    "COSINE_PER_MASS",
+    "Action",
+    "GrapheneAction",
+    "Phi4Action",
+    "action_of",
+    "range_notes",
+    "settings_of",
+]
 
 
 class Action(Protocol):
@@ -32,12 +40,12 @@ class Action(Protocol):
 
 @dataclass(frozen=True)
 class Phi4Action:
-    """Action of phi^4 theory on a periodic square lattice, lattice spacing 1.
+    """Action of phi^4 theory on a periodic lattice of any two lengths, lattice spacing 1.
 
     S = sum_n phi(n) [4 phi(n) - sum_{4 neighbours} phi] + m2 phi(n)^2 + lam phi(n)^4
 
     (eq. 22 of arXiv 2509.12812; there is no factor 1/2 before the kinetic term). S is invariant
-    under translations, the lattice's rotations and reflections, and phi -> -phi.
+    under translations, the lattice's reflections and (L0 = L1) rotations, and phi -> -phi.
 
     Attributes:
         m2: bare mass squared, any finite number (-4 in the paper).
@@ -100,12 +108,19 @@ class GrapheneAction:
 
     S = sum_n 1/2 sum_mu (phi(n+mu) - phi(n))^2 + g^2 / (2 pi) phi(n)^2 - u cos(2 sqrt(pi) phi(n))
 
-    with u = e^gamma / (2 pi^1.5) sqrt(32 pi) m = 1.6035 m (eqs. 36 and 37 of arXiv 2509.12812, but
-    for the sign of the mass term: as printed the weight grows without bound with |phi| and cannot
-    be normalised).
+    with u = e^gamma / (2 pi^1.5) sqrt(32 pi) m = 1.6035 m (eqs. 36 and 37 of arXiv 2509.12812, with
+    O(1/g) = sqrt(32 pi) / g), for a periodic lattice of any two lengths.
+
+    The sign of the mass term is not the printed one. Eqs. 36 and 37 have -(g phi)^2 / (2 pi): with
+    it S of a constant field phi is -V g^2 / (2 pi) phi^2 plus a bounded cosine, so exp(-S) grows
+    without bound with |phi|, Z is infinite and there is nothing to sample. It is the sign of a
+    Lagrangian density in real time, kinetic minus potential; the weight of a path integral
+    in Euclidean time has the sum of the two. `action_of` refuses the printed sign.
+
+    At u = 0 the field is free with mass g / sqrt(pi), and everything is exact (`exact.FreeField`).
 
     Attributes:
-        g: coupling, > 0; 0.25 to 1 is sensible, with L g >= 6.
+        g: coupling, > 0; 0.25 to 1 is sensible, with L g >= 6 (`range_notes`).
         m_over_g: fermion mass in units of g, >= 0; 0 to 0.5 is sensible.
 
     Raises:
@@ -125,7 +140,7 @@ class GrapheneAction:
     @property
     def u(self) -> float:
         """Height u of the cosine."""
-        return _COSINE_PER_MASS * self.m_over_g * self.g
+        return COSINE_PER_MASS * self.m_over_g * self.g
 
     def __call__(self, phi: Tensor) -> Tensor:
         """Action S (n,) of the fields phi (n, L0, L1)."""
@@ -144,8 +159,10 @@ class GrapheneAction:
 
 
 _PERIOD = 2.0 * math.sqrt(math.pi)
-# e^gamma / (2 pi^1.5) sqrt(32 pi), gamma Euler's constant
-_COSINE_PER_MASS = math.exp(0.5772156649015329) / (2.0 * math.pi**1.5) * math.sqrt(32.0 * math.pi)
+# u / m = e^gamma / (2 pi^1.5) sqrt(32 pi), gamma Euler's constant
+COSINE_PER_MASS: float = (
+    math.exp(0.5772156649015329) / (2.0 * math.pi**1.5) * math.sqrt(32.0 * math.pi)
+)
 
 _ACTIONS: dict[str, Any] = {action.name: action for action in (Phi4Action, GrapheneAction)}
 
@@ -158,18 +175,66 @@ def settings_of(action: Action) -> dict[str, Any]:
 def action_of(settings: Mapping[str, Any]) -> Action:
     """The action that plain values describe.
 
+    Args:
+        settings: {"name": ..., its fields}; for "graphene" also "mass_term", "euclidean" (what is
+            meant without it) or "printed", which is refused with the reason.
+
     Raises:
         InputError: for an unknown name, missing or unknown fields, or a value out of range.
     """
     fields = dict(settings)
-    kind = _ACTIONS.get(fields.pop("name", None))
+    kind = _ACTIONS.get(str(fields.pop("name", None)))
     if kind is None:
         raise InputError(f"no action {settings.get('name')!r}; known: {', '.join(_ACTIONS)}")
+    if kind is GrapheneAction:
+        _check_mass_term(fields.pop("mass_term", "euclidean"))
     try:
         action: Action = kind(**fields)
     except TypeError as error:
         raise InputError(f"action {settings['name']}: {error}") from None
     return action
+
+
+def range_notes(action: Action, shape: tuple[int, int]) -> tuple[str, ...]:
+    """What to know about an action on a lattice that can be sampled but is out of the usual range.
+
+    Args:
+        action: the action.
+        shape: lattice (L0, L1).
+
+    Returns:
+        One sentence for each concern; none for the range that the references cover.
+    """
+    if isinstance(action, GrapheneAction):
+        return _graphene_notes(action, min(shape))
+    if isinstance(action, Phi4Action) and action.m2 == -4.0 and not 4.0 <= action.lam <= 8.0:
+        return (f"lam = {action.lam:g}: references cover 4 to 8 (m2 = -4, symmetric phase)",)
+    return ()
+
+
+def _graphene_notes(action: GrapheneAction, length: int) -> tuple[str, ...]:
+    notes = []
+    if not 0.25 <= action.g <= 1.0:
+        notes.append(f"g = {action.g:g} is outside 0.25 to 1: lattice or finite size effects")
+    if action.m_over_g > 0.5:
+        notes.append(f"m/g = {action.m_over_g:g} is above 0.5, the usual range")
+    if length * action.g < 6.0:
+        found = f"L g = {length * action.g:g} is below 6"
+        notes.append(f"{found}: the lattice is short beside the correlation length sqrt(pi) / g")
+    return tuple(notes)
+
+
+def _check_mass_term(sign: object) -> None:
+    if sign == "printed":
+        raise InputError(
+            "graphene with the printed mass term -(g phi)^2 / (2 pi) (eqs. 36, 37 of arXiv"
+            " 2509.12812) has no normalisable weight: exp(-S) grows without bound with |phi|;"
+            " the Euclidean action has +(g phi)^2 / (2 pi)"
+        )
+    if sign != "euclidean":
+        raise InputError(
+            f"graphene: mass_term is 'euclidean', or 'printed' (refused), not {sign!r}"
+        )
 
 
 def _check(phi: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,7 @@ from rram_host.errors import InputError
 __all__ = [
     "IntegratedTime",
     "MeanError",
+    "function_and_error",
     "integrated_time",
     "jackknife",
     "mean_and_error",
@@ -46,12 +47,17 @@ class MeanError:
         error: standard error sqrt(2 tau var / N), in the unit of the mean.
         tau: integrated autocorrelation time, in updates.
         tau_error: its standard error.
+        window: last lag summed.
+        error_error: standard error of the error, error sqrt((window + 1/2) / N), in the unit of the
+            mean (eq. 42 of U. Wolff, hep-lat/0306017).
     """
 
     mean: float
     error: float
     tau: float
     tau_error: float
+    window: int
+    error_error: float
 
 
 def integrated_time(series: ArrayLike) -> IntegratedTime:
@@ -60,7 +66,8 @@ def integrated_time(series: ArrayLike) -> IntegratedTime:
     rho(t) is summed up to the first W at which exp(-W / tau_W) - tau_W / sqrt(W N) < 0, where
     tau_W = S / log((2 tau + 1) / (2 tau - 1)) and S = 1.5: there the truncation bias and the
     statistical error of tau balance. The O(1/N) bias of the mean is corrected.
-    Error: tau sqrt(4 (W + 1/2 - tau) / N), eqs. 41, 42, 49-52 of U. Wolff, hep-lat/0306017.
+    Error: 2 tau sqrt((W + 1/2 - tau) / N), eqs. 41, 42, 49-52 of U. Wolff, hep-lat/0306017;
+    the same numbers as the package pyerrors gives with S = 1.5.
 
     Args:
         series: (n,) one chain, or (chains, n) independent chains of equal length, which share one
@@ -87,7 +94,44 @@ def mean_and_error(series: ArrayLike) -> MeanError:
     chains = _chains(series)
     variance, time = _analyse(chains)
     error = math.sqrt(2.0 * time.tau * variance / chains.size)
-    return MeanError(float(chains.mean()), error, time.tau, time.tau_error)
+    doubt = error * math.sqrt((time.window + 0.5) / chains.size)
+    return MeanError(float(chains.mean()), error, time.tau, time.tau_error, time.window, doubt)
+
+
+def function_and_error(
+    function: Callable[[NDArray[np.float64]], float], series: ArrayLike
+) -> MeanError:
+    """Value and standard error of a function of means, by the Gamma method.
+
+    The series are projected on the gradient of the function at the means, sum_a f_a x_a(t), and the
+    error of that series is the error of f (eqs. 7, 33, 34 of U. Wolff, hep-lat/0306017). The
+    gradient is taken by central differences of one standard deviation / sqrt(N). Unlike the
+    jackknife it needs no block length, and it gives the tau that belongs to f.
+
+    Args:
+        function: takes the means (k,) of the k quantities; smooth where the means are.
+        series: (k, n), or (k, chains, n) independent chains.
+
+    Returns:
+        The function of the means, its error, and the integrated time of the projected series.
+
+    Raises:
+        InputError: for other shapes, or as `integrated_time`.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    if values.ndim not in (2, 3):
+        raise InputError(f"means need (k, n) or (k, chains, n), got {values.shape}")
+    axes = tuple(range(1, values.ndim))
+    means = values.mean(axes)
+    steps = values.std(axes) / math.sqrt(values[0].size)
+    gradient = np.zeros_like(means)
+    for a in np.flatnonzero(steps):
+        shift = np.zeros_like(means)
+        shift[a] = steps[a]
+        gradient[a] = (function(means + shift) - function(means - shift)) / (2.0 * steps[a])
+    centred = values - means.reshape(-1, *(1,) * (values.ndim - 1))
+    found = mean_and_error(np.tensordot(gradient, centred, 1))
+    return replace(found, mean=float(function(means)))
 
 
 def jackknife(
@@ -138,12 +182,13 @@ def _analyse(chains: NDArray[np.float64]) -> tuple[float, IntegratedTime]:
     total = chains.size
     tau = 0.5 + np.concatenate([[0.0], np.cumsum(gamma[1:] / gamma[0])])
     window = _window(tau, total)
+    found = float(tau[window])
     # The sample mean is subtracted, which lowers every Gamma(t) by 2 tau var / N (Wolff, eq. 49).
-    corrected = gamma[: window + 1] + 2.0 * tau[window] * gamma[0] / total
-    value = 0.5 + float(corrected[1:].sum() / corrected[0])
+    value = found * (1.0 + (2.0 * window + 1.0) / total) / (1.0 + 1.0 / total)
     value = max(value, 0.5 / total)  # strong anticorrelation must not make a variance negative
-    error = value * math.sqrt(max(4.0 * (window + 0.5 - value), 0.0) / total)
-    return float(corrected[0]), IntegratedTime(value, error, window)
+    error = 2.0 * abs(found) * math.sqrt(abs(window + 0.5 - found) / total)
+    variance = float(gamma[0]) * (1.0 + 1.0 / total)
+    return variance, IntegratedTime(value, error, window)
 
 
 def _autocovariance(centred: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rram_host.errors import InputError
 
-__all__ = ["Chain", "independence_chain"]
+__all__ = ["Chain", "accept", "independence_chain"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Chain:
     indices: NDArray[np.int64]
     accepted: NDArray[np.bool_]
 
+    @classmethod
+    def of(cls, accepted: NDArray[np.bool_]) -> Self:
+        """The chain in which these proposals were taken, the first among them."""
+        return cls(np.maximum.accumulate(np.where(accepted, np.arange(accepted.size), 0)), accepted)
+
     @property
     def acceptance(self) -> float:
         """Fraction of the proposals after the first that were taken; NaN for a single one."""
@@ -36,34 +42,57 @@ class Chain:
         return int(np.diff(ends).max()) - 1
 
 
-def independence_chain(log_w: ArrayLike, rng: np.random.Generator) -> Chain:
-    """Turn independent draws of q into a Markov chain whose stationary distribution is p.
+def accept(
+    log_w: ArrayLike, uniforms: ArrayLike, held: float = -math.inf
+) -> tuple[NDArray[np.bool_], float]:
+    """Accept or reject proposals one after the other, going on from an earlier piece of a chain.
 
     Proposal j replaces the held one i with probability min(1, w_j / w_i), w = p / q (eq. 9 of
-    arXiv 2509.12812, with the Jacobian of its eq. 8 inside q).
+    arXiv 2509.12812, with the Jacobian of its eq. 8 inside q). A chain cut into pieces is the chain
+    in one piece: give the weight that the piece before returned.
 
     Args:
         log_w: log p - log q of the proposals in the order they were drawn, shape (n,), each
             finite or -infinity (a proposal p forbids); common constants do not matter.
-        rng: source of the n accept-reject numbers.
+        uniforms: a random number in [0, 1) for each.
+        held: log w of what the chain holds before; -infinity where it begins, and then the first
+            proposal is taken.
+
+    Returns:
+        Which were taken, shape (n,), and log w of what the chain holds after them.
 
     Raises:
         InputError: for an empty or not one-dimensional array, or weights NaN or +infinity, or a
-            first weight of -infinity.
+            chain that begins with a weight of -infinity.
     """
     weights = np.asarray(log_w, dtype=np.float64)
     if weights.ndim != 1 or weights.size == 0:
         raise InputError(f"a chain needs one series of log weights, got shape {weights.shape}")
-    if np.isnan(weights).any() or np.isposinf(weights).any() or np.isneginf(weights[0]):
-        raise InputError("a chain needs log weights below +infinity, and a finite first one")
-    # accept j over i when log u < log w_j - log w_i, that is, when log w_j - log u > log w_i;
-    # u = 1 - random() is in (0, 1], so its logarithm is finite.
-    reach = weights - np.log1p(-rng.random(weights.size))
-    held = -math.inf
-    accepted = [False] * weights.size
-    for i, (bound, weight) in enumerate(zip(reach.tolist(), weights.tolist(), strict=True)):
-        if bound > held or bound == weight == held:
-            held = weight
-            accepted[i] = True
-    flags = np.array(accepted, dtype=np.bool_)
-    return Chain(np.maximum.accumulate(np.where(flags, np.arange(weights.size), 0)), flags)
+    if np.isnan(weights).any() or np.isposinf(weights).any():
+        raise InputError("a chain needs log weights that are neither NaN nor +infinity")
+    if held == -math.inf and np.isneginf(weights[0]):
+        raise InputError("a chain needs a first log weight above -infinity")
+    # j replaces i when u <= w_j / w_i, u = 1 - uniform in (0, 1]: when log w_j - log u >= log w_i.
+    reach = weights - np.log1p(-np.asarray(uniforms, dtype=np.float64))
+    taken, values = [], weights.tolist()
+    # Plain Python: a tenth of a microsecond a proposal, nothing beside what drawing one takes.
+    for place, bound in enumerate(reach.tolist()):
+        if bound >= held:
+            held = values[place]
+            taken.append(place)
+    flags = np.zeros(weights.size, dtype=np.bool_)
+    flags[taken] = True
+    return flags, held
+
+
+def independence_chain(log_w: ArrayLike, rng: np.random.Generator) -> Chain:
+    """Turn independent draws of q into a Markov chain whose stationary distribution is p.
+
+    Args:
+        log_w: as for `accept`.
+        rng: source of the n accept-reject numbers.
+
+    Raises:
+        InputError: as `accept`.
+    """
+    return Chain.of(accept(log_w, rng.random(np.shape(log_w)))[0])

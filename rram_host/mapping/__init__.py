@@ -1,1 +1,1 @@
-"""Weights to conductances and back: schemes, and placement of matrices on one array."""
+"""Weights to conductances and back: schemes, and placement of matrices on arrays."""

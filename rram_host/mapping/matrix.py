@@ -44,6 +44,12 @@ class MappedMatrix:
     largest: float
     conductances_siemens: Array
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns that it takes, in cells."""
+        rows, cols = self.conductances_siemens.shape
+        return rows, cols
+
     @staticmethod
     def of(weights: npt.ArrayLike, scheme: Scheme, name: str = "weights") -> MappedMatrix:
         """Map a matrix (out, in)."""

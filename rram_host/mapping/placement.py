@@ -1,4 +1,4 @@
-"""Several matrices on one array: rectangles that do not overlap, cut where they do not fit.
+"""Several matrices on arrays: rectangles that do not overlap, cut where they do not fit.
 
 A matrix that no free rectangle holds is cut into blocks; its product is then the sum (over cuts
 of the inputs) and the stack (over cuts of the outputs) of the blocks' products.
@@ -52,16 +52,8 @@ class Placement:
     blocks: tuple[Block, ...]
 
     def of(self, name: str) -> tuple[Block, ...]:
-        """Blocks of one matrix.
-
-        Raises:
-            InputError: no such matrix.
-        """
-        found = tuple(block for block in self.blocks if block.name == name)
-        if not found:
-            known = sorted({block.name for block in self.blocks})
-            raise InputError(f"no matrix {name!r} is placed; known: {', '.join(known)}")
-        return found
+        """Blocks of one matrix; none where the array holds nothing of it."""
+        return tuple(block for block in self.blocks if block.name == name)
 
     def spread(self, matrices: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
         """Matrices (in cells) laid out on the array, NaN where there is none."""
@@ -70,28 +62,18 @@ class Placement:
             out[block.cells.place] = matrices[block.name][block.source.place]
         return out
 
-    def gather(self, array: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """Matrices (in cells) picked up from the array; the inverse of `spread`."""
-        sizes: dict[str, tuple[int, int]] = {}
+    def gather(
+        self,
+        array: npt.NDArray[np.float64],
+        into: Mapping[str, npt.NDArray[np.float64]],
+    ) -> None:
+        """Pick the matrices' cells up from the array, where they sit on it; undoes `spread`."""
         for block in self.blocks:
-            rows, cols = sizes.get(block.name, (0, 0))
-            s = block.source
-            sizes[block.name] = max(rows, s.row + s.rows), max(cols, s.col + s.cols)
-        out = {name: np.full(size, np.nan) for name, size in sizes.items()}
-        for block in self.blocks:
-            out[block.name][block.source.place] = array[block.cells.place]
-        return out
+            into[block.name][block.source.place] = array[block.cells.place]
 
 
 def place(sizes: Mapping[str, tuple[int, int]], shape: tuple[int, int]) -> Placement:
-    """Place matrices on one array, all at once.
-
-    Largest first; each goes into the free rectangle that it fills best. One that fits nowhere is
-    cut: the largest part that a free rectangle takes, then the rest in turn.
-
-    Args:
-        sizes: rows and columns of every matrix, in cells.
-        shape: rows and columns of the array.
+    """Place matrices on one array, all at once; see `place_on_arrays`.
 
     Raises:
         InputError: they have more cells together than the array, or one has none.
@@ -102,23 +84,56 @@ def place(sizes: Mapping[str, tuple[int, int]], shape: tuple[int, int]) -> Place
             f"{asked} cells asked for, the array has {shape[0] * shape[1]} "
             f"({shape[0]} x {shape[1]})"
         )
-    if any(rows < 1 or cols < 1 for rows, cols in sizes.values()):
+    return place_on_arrays(sizes, shape)[0]
+
+
+def place_on_arrays(
+    sizes: Mapping[str, tuple[int, int]], shape: tuple[int, int]
+) -> tuple[Placement, ...]:
+    """Place matrices on as few arrays as have cells enough for them.
+
+    Matrices are cut into tiles of the array's shape; largest first, each tile goes into the free
+    rectangle that it fills best. One that fits nowhere is cut further: the largest part that a
+    free rectangle takes, then the rest in turn. So no cell is wasted while one is asked for.
+
+    Args:
+        sizes: rows and columns of every matrix, in cells.
+        shape: rows and columns of an array.
+
+    Returns:
+        One placement for each array.
+
+    Raises:
+        InputError: no matrix, or one without cells.
+    """
+    if not sizes or any(rows < 1 or cols < 1 for rows, cols in sizes.values()):
         raise InputError(f"matrices need at least one row and one column: {dict(sizes)}")
-    free = [Rectangle(0, 0, *shape)]
-    blocks: list[Block] = []
-    todo = [(name, Rectangle(0, 0, *size)) for name, size in sizes.items()]
+    arrays = -(-sum(rows * cols for rows, cols in sizes.values()) // (shape[0] * shape[1]))
+    free = [(array, Rectangle(0, 0, *shape)) for array in range(arrays)]
+    blocks: list[list[Block]] = [[] for _ in range(arrays)]
+    todo = [(name, tile) for name, size in sizes.items() for tile in _tiles(size, shape)]
     todo.sort(key=lambda item: -item[1].area)
     while todo:
         name, source = todo.pop(0)
-        target = max(free, key=lambda hole: (_overlap(hole, source), -hole.area))
+        hole = max(free, key=lambda found: (_overlap(found[1], source), -found[1].area))
+        array, target = hole
         rows, cols = min(target.rows, source.rows), min(target.cols, source.cols)
         cells = Rectangle(target.row, target.col, rows, cols)
         part = Rectangle(source.row, source.col, rows, cols)
-        blocks.append(Block(name, part, cells))
-        free.remove(target)
-        free += _rest(target, rows, cols)
+        blocks[array].append(Block(name, part, cells))
+        free.remove(hole)
+        free += [(array, piece) for piece in _rest(target, rows, cols)]
         todo[:0] = [(name, piece) for piece in _rest(source, rows, cols)]
-    return Placement(shape, tuple(blocks))
+    return tuple(Placement(shape, tuple(found)) for found in blocks)
+
+
+def _tiles(size: tuple[int, int], shape: tuple[int, int]) -> list[Rectangle]:
+    """A matrix cut along the grid of an array's shape; tiles at its far edges are smaller."""
+    return [
+        Rectangle(row, col, min(shape[0], size[0] - row), min(shape[1], size[1] - col))
+        for row in range(0, size[0], shape[0])
+        for col in range(0, size[1], shape[1])
+    ]
 
 
 def _overlap(hole: Rectangle, source: Rectangle) -> int:

@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 _MICRO = 1e-6
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
     """A figure that needs no screen and leaves no global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -32,7 +32,7 @@ def _map(figure: Figure, axes: Any, values: Array, title: str, label: str, **sty
 
 def conductance_map(path: Path, conductances_siemens: Array) -> None:
     """One heat map of conductances, in microsiemens."""
-    figure = _figure(5.2, 4.4)
+    figure = figure_of(5.2, 4.4)
     axes = figure.subplots()
     _map(figure, axes, conductances_siemens, "conductance", "G (µS)", cmap="viridis")
     figure.savefig(path, dpi=120)
@@ -46,7 +46,7 @@ def programming(path: Path, targets: Array, measured: Array, pulses: npt.NDArray
         "vmax": float(np.nanmax(targets) / _MICRO) + 2,
         "cmap": "viridis",
     }
-    figure = _figure(13, 7.4)
+    figure = figure_of(13, 7.4)
     axes = figure.subplot_mosaic("ABC;DDE")
     _map(figure, axes["A"], targets, "target", "G (µS)", **window)
     _map(figure, axes["B"], measured, "programmed", "G (µS)", **window)
@@ -70,7 +70,7 @@ def programming(path: Path, targets: Array, measured: Array, pulses: npt.NDArray
 
 def products(path: Path, exact: Array, read: Array, title: str) -> None:
     """Products through the array against exact ones, and their difference."""
-    figure = _figure(10, 4.2)
+    figure = figure_of(10, 4.2)
     left, right = figure.subplots(1, 2)
     left.plot(exact.ravel(), read.ravel(), ".", markersize=1.5, alpha=0.3)
     low, high = float(exact.min()), float(exact.max())
@@ -93,7 +93,7 @@ def observables(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         path: file to write.
         rows: {"name", "exact", "array": (mean, error), "hmc": (mean, error)}.
     """
-    figure = _figure(10, 4.4)
+    figure = figure_of(10, 4.4)
     left, right = figure.subplots(1, 2)
     places = np.arange(len(rows))
     for shift, key, label in ((-0.12, "array", "flow on the array"), (0.12, "hmc", "HMC")):
@@ -127,7 +127,7 @@ class CalibrationErrors(Protocol):
 
 def calibration(path: Path, found: Calibration, job: CalibrationErrors) -> None:
     """Errors of products by state, resistances and offsets of rows."""
-    figure = _figure(13, 7.4)
+    figure = figure_of(13, 7.4)
     axes = figure.subplot_mosaic("AB;CD")
     error = {name: (y - job.expected_a).ravel() * 1e9 for name, y in job.measured_a.items()}
     for name, values in error.items():

@@ -93,6 +93,20 @@ class RunFile:
 
         return _read(self.path, take)
 
+    def column(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.generic]:
+        """Committed records of one column, from row `start` up to `stop`, the last by default.
+
+        Raises:
+            InputError: there is no such column.
+        """
+        column = next((c for c in self.columns if c.name == name), None)
+        if column is None:
+            known = ", ".join(c.name for c in self.columns)
+            raise InputError(f"{self.path} has no column {name!r}; it has {known}")
+        rows = self.state.rows
+        part = slice(start, rows if stop is None else min(stop, rows))
+        return _read(self.path, lambda file: _rows(file, column, part))
+
     def traffic(self) -> list[bytes]:
         """Digest of the traffic with the board up to the end of every committed unit.
 

@@ -12,8 +12,9 @@ from torch import nn
 from rram_host.errors import InputError
 from rram_host.flows import checkpoint
 from rram_host.flows.coupling import CouplingFlow
-from rram_host.flows.training import TrainSettings
-from rram_host.lattice.actions import Phi4Action
+from rram_host.flows.lora import set_ranks
+from rram_host.flows.training import FinetuneSettings, TrainSettings
+from rram_host.lattice.actions import GrapheneAction, Phi4Action
 
 Make = Callable[..., CouplingFlow]
 _ACTION = Phi4Action(-4.0, 5.0)
@@ -22,7 +23,7 @@ _ACTION = Phi4Action(-4.0, 5.0)
 @pytest.fixture
 def file(tmp_path: Path, flow: CouplingFlow) -> Path:
     path = tmp_path / "flow.safetensors"
-    checkpoint.save(path, flow, _ACTION, TrainSettings(lam=5.0), {"note": [1, 2]})
+    checkpoint.save(path, flow, _ACTION, TrainSettings(), {"note": [1, 2]})
     return path
 
 
@@ -43,7 +44,7 @@ def _refusal(file: Path) -> str:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_is_saved_comes_back(tmp_path: Path, random_flow: Make, dtype: torch.dtype) -> None:
     flow, path = random_flow((4, 6), 2).to(dtype), tmp_path / "flow.safetensors"
-    settings = TrainSettings(lam=5.0, seed=3)
+    settings = TrainSettings(seed=3)
     checkpoint.save(path, flow, _ACTION, settings, {"ess": 0.5})
     found = checkpoint.load(path)
     assert found.flow.settings == flow.settings
@@ -56,6 +57,18 @@ def test_what_is_saved_comes_back(tmp_path: Path, random_flow: Make, dtype: torc
         strict=True,
     ):
         assert torch.equal(one, two)
+
+
+def test_ranks_of_their_own_come_back(tmp_path: Path, flow: CouplingFlow) -> None:
+    set_ranks(flow, {"w1": 0, "wt": 3})
+    path = tmp_path / "flow.safetensors"
+    checkpoint.save(path, flow, GrapheneAction(0.5, 0.2), FinetuneSettings(), {})
+    found = checkpoint.load(path)
+    assert found.metadata["ranks"] == {"w1": 0, "wt": 3, "ws": 1}
+    assert found.action == GrapheneAction(0.5, 0.2)
+    assert found.metadata["kind"] == found.flow.kind == "anf"
+    z = flow.draw(5, torch.Generator().manual_seed(0))
+    assert torch.equal(found.flow.push(z)[0], flow.push(z)[0])
 
 
 def test_refuses_a_file_that_is_not_safetensors(tmp_path: Path) -> None:
@@ -76,8 +89,8 @@ def test_refuses_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_refuses_another_format(file: Path, flow: CouplingFlow) -> None:
-    _rewrite(file, flow.state_dict(), format="coupling-flow/99")
-    assert "coupling-flow/99" in _refusal(file)
+    _rewrite(file, flow.state_dict(), format="flow/99")
+    assert "flow/99" in _refusal(file)
     save_file({"x": torch.zeros(1)}, str(file))
     assert "format None" in _refusal(file)
 
@@ -112,6 +125,9 @@ def test_refuses_weights_that_are_not_finite(file: Path, flow: CouplingFlow, val
         "{}",
         json.dumps({"flow": {"depth": 3}, "action": {}}),
         json.dumps({"flow": {"steps": -1}, "action": {}}),
+        json.dumps({"kind": "spline", "flow": {}, "action": {"name": "phi4"}}),
+        json.dumps({"flow": {}, "ranks": {"w9": 1}, "action": {"name": "phi4"}}),
+        json.dumps({"flow": {}, "ranks": [], "action": {"name": "phi4"}}),
         json.dumps({"flow": {}, "action": {"name": "phi4", "m2": -4.0, "lam": -1.0}}),
     ],
 )

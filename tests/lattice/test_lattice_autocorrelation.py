@@ -1,11 +1,21 @@
 """Gamma method on series whose autocorrelation is known."""
 
+import importlib
+import math
+import warnings
+from types import ModuleType
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from rram_host.errors import InputError
-from rram_host.lattice.autocorrelation import integrated_time, jackknife, mean_and_error
+from rram_host.lattice.autocorrelation import (
+    function_and_error,
+    integrated_time,
+    jackknife,
+    mean_and_error,
+)
 
 
 def _ar1(a: float, chains: int, n: int, seed: int) -> NDArray[np.float64]:
@@ -79,3 +89,65 @@ def test_refuses_what_has_no_autocorrelation(series: NDArray[np.float64]) -> Non
 def test_jackknife_refuses_more_blocks_than_updates() -> None:
     with pytest.raises(InputError, match="64 blocks"):
         jackknife(lambda m: float(m[0]), np.zeros((1, 10)))
+
+
+@pytest.fixture(scope="module")
+def pyerrors() -> ModuleType:
+    # its import of scipy.odr warns of that module's end; nothing of ours can change it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module("pyerrors")
+        except ImportError as error:
+            pytest.skip(f"pyerrors is not installed: {error}")
+
+
+# pyerrors never lets tau fall below 1/2, we do, so independent draws are not among the cases
+@pytest.mark.parametrize(("a", "chains"), [(0.3, 1), (0.9, 1), (0.7, 8)])
+def test_equals_pyerrors_to_three_digits(pyerrors: ModuleType, a: float, chains: int) -> None:
+    series = _ar1(a, chains, 10_000 // chains, 6)
+    names = [f"ensemble|r{i}" for i in range(chains)]
+    # chains share one mean, which pyerrors is told; left alone it subtracts each chain's own
+    mean = float(series.mean())
+    theirs = pyerrors.Obs(list(series - mean), names, means=[mean] * chains)
+    theirs.gamma_method(S=1.5)
+    ours = mean_and_error(series)
+    assert ours.window == theirs.e_windowsize["ensemble"]
+    found = [ours.error, ours.error_error, ours.tau, ours.tau_error]
+    expected = [theirs.dvalue, theirs.ddvalue]
+    expected += [theirs.e_tauint["ensemble"], theirs.e_dtauint["ensemble"]]
+    assert found == pytest.approx(expected, rel=5e-4)
+
+
+def test_functions_of_means_have_the_errors_of_pyerrors(pyerrors: ModuleType) -> None:
+    x = _ar1(0.8, 1, 20_000, 7)[0]
+    y = 3.0 + 0.5 * x + _ar1(0.3, 1, 20_000, 8)[0]
+    pair = [pyerrors.Obs([each], ["e"]) for each in (x + 2.0, y)]
+    ratio = pair[0] / pair[1] ** 2
+    ratio.gamma_method(S=1.5)
+    ours = function_and_error(lambda m: float(m[0] / m[1] ** 2), np.array([x + 2.0, y]))
+    found = [ours.mean, ours.error, ours.tau]
+    expected = [ratio.value, ratio.dvalue, ratio.e_tauint["e"]]
+    assert found == pytest.approx(expected, rel=5e-4)
+
+
+def test_jackknife_and_gamma_method_agree_on_a_function() -> None:
+    series = np.stack([_ar1(0.5, 64, 500, 9) + 2.0, _ar1(0.7, 64, 500, 10) + 3.0])
+    gamma = function_and_error(lambda m: float(m[0] / m[1]), series)
+    value, error = jackknife(lambda m: float(m[0] / m[1]), series.reshape(2, -1))
+    assert value == pytest.approx(gamma.mean, rel=1e-12)
+    # one chain a block; an error from 64 blocks is good to 1 / sqrt(126) = 9 %: 3 of those
+    assert error == pytest.approx(gamma.error, rel=3 * 0.09)
+
+
+def test_a_linear_function_is_the_mean_of_the_combination() -> None:
+    series = np.random.default_rng(11).standard_normal((3, 4, 500))
+    found = function_and_error(lambda m: float(m[0] - 2 * m[2]), series)
+    expected = mean_and_error(series[0] - 2 * series[2])
+    assert found.error == pytest.approx(expected.error, rel=1e-6)
+    assert math.isclose(found.mean, expected.mean, rel_tol=1e-9)
+
+
+def test_function_of_means_refuses_a_bare_series() -> None:
+    with pytest.raises(InputError, match="means need"):
+        function_and_error(lambda m: float(m[0]), np.zeros(10))

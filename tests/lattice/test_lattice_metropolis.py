@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rram_host.errors import InputError
-from rram_host.lattice.metropolis import Chain, independence_chain
+from rram_host.lattice.metropolis import Chain, accept, independence_chain
 
 _P = np.array([0.5, 0.3, 0.15, 0.05])
 _Q = np.array([0.1, 0.2, 0.3, 0.4])
@@ -56,6 +56,44 @@ def test_a_forbidden_proposal_is_never_taken() -> None:
     assert chain.indices.tolist() == [0, 0, 2, 2, 2]
     assert chain.longest_rejection == 2
     assert chain.acceptance == 0.25
+
+
+def _slow(log_w: np.ndarray, uniforms: np.ndarray) -> list[bool]:
+    """The definition, word for word: j replaces i with probability min(1, w_j / w_i)."""
+    held, taken = None, []
+    for weight, uniform in zip(log_w, uniforms, strict=True):
+        ratio = 1.0 if held is None else min(1.0, math.exp(min(0.0, weight - held)))
+        taken.append(1.0 - uniform <= ratio)
+        held = weight if taken[-1] else held
+    return taken
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 2.0, 8.0])
+def test_the_chain_is_that_of_the_plain_definition(spread: float) -> None:
+    rng = np.random.default_rng(10)
+    log_w, uniforms = spread * rng.standard_normal(20_000) - 300.0, rng.random(20_000)
+    log_w[100:110] = -math.inf
+    flags, held = accept(log_w, uniforms)
+    assert flags.tolist() == _slow(log_w, uniforms)
+    assert held == log_w[Chain.of(flags).indices[-1]]
+
+
+def test_a_chain_in_pieces_is_the_chain_in_one_piece() -> None:
+    rng = np.random.default_rng(11)
+    log_w, uniforms = 2.0 * rng.standard_normal(5000), rng.random(5000)
+    whole, last = accept(log_w, uniforms)
+    pieces, held = [], -math.inf
+    for part in np.split(np.arange(5000), [1, 17, 1000, 1001, 4999]):
+        flags, held = accept(log_w[part], uniforms[part], held)
+        pieces.append(flags)
+    assert (np.concatenate(pieces) == whole).all()
+    assert held == last
+
+
+def test_a_piece_may_hold_forbidden_proposals_only() -> None:
+    flags, held = accept([-math.inf, -math.inf], [0.1, 0.2], held=1.5)
+    assert not flags.any()
+    assert held == 1.5
 
 
 def test_a_single_proposal_has_no_acceptance() -> None:

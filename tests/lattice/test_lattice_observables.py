@@ -1,5 +1,7 @@
 """Observables against their definitions."""
 
+import math
+
 import pytest
 import torch
 
@@ -53,11 +55,35 @@ def test_symmetries() -> None:
     plain = measure(phi)
     for image in (phi.roll((2, 3), (1, 2)), phi.transpose(1, 2), phi.flip(2), -phi):
         moved = measure(image)
-        for name in ("absM", "chi2", "E", "phi2", "G"):
+        for name in ("absM", "chi2", "E", "phi2", "G", "M4", "cos"):
             torch.testing.assert_close(moved[name], plain[name])
     torch.testing.assert_close(measure(-phi)["M"], -plain["M"])
 
 
-def test_refuses_other_shapes() -> None:
-    with pytest.raises(InputError, match=r"\(n, L, L\)"):
-        measure(torch.zeros(2, 4, 6))
+@pytest.mark.parametrize("turned", [False, True])
+def test_rectangular_lattices_are_measured_along_the_longer_axis(turned: bool) -> None:
+    phi = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = measure(phi.transpose(1, 2) if turned else phi)
+    slices = phi.mean(2)
+    expected = [(slices * slices.roll(-t, 1)).mean(1) for t in range(5)]
+    torch.testing.assert_close(found["G"], torch.stack(expected, 1))
+    g = found["G"]
+    full = g[:, 0] + 2 * (g[:, 1] + g[:, 2] + g[:, 3]) + g[:, 4]
+    torch.testing.assert_close(4 * full, found["chi2"])  # V / T = 4 sites across
+    ahead = phi.roll(-1, 1) + phi.roll(-1, 2)
+    torch.testing.assert_close(found["E"], (phi * ahead).mean((1, 2)) / 2)
+
+
+def test_moments_and_cosine() -> None:
+    phi = _phi(2)
+    found = measure(phi)
+    torch.testing.assert_close(found["M4"], found["M"] ** 4)
+    assert float(found["cos"][1]) == pytest.approx(
+        sum(math.cos(2 * math.sqrt(math.pi) * v) for v in phi[1].flatten().tolist()) / 36
+    )
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (2, 0, 4), (1, 2, 3, 4)])
+def test_refuses_other_shapes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"\(n, L0, L1\)"):
+        measure(torch.zeros(shape))

@@ -7,7 +7,7 @@ import pytest
 
 from rram_host import open_board
 from rram_host.errors import InputError
-from rram_host.mapping.engine import ArrayEngine, Layout, exact
+from rram_host.mapping.engine import ArrayEngine, ArraysEngine, Layout, exact, whole_weights
 from rram_host.mapping.schemes import scheme
 from sim import EmulatedBoard
 
@@ -83,3 +83,39 @@ def test_inputs_that_do_not_fit_are_refused():
             engine.multiply("a", np.zeros((1, 7)))
         with pytest.raises(InputError, match="1 are not finite"):
             engine.multiply("a", np.array([[np.inf] + [0.0] * 7]))
+
+
+class Perfect:
+    """An array without errors."""
+
+    def __init__(self, conductances_siemens: np.ndarray) -> None:
+        self.g = np.nan_to_num(conductances_siemens)
+
+    def products(self, voltages, rows, tia_range):
+        class Result:
+            currents_a = voltages @ self.g[rows].T
+            tia_range = 0
+            saturated = 1
+
+        return Result()
+
+
+@pytest.mark.parametrize("name", ["single", "differential"])
+def test_products_over_several_arrays_add_up_to_those_of_the_whole_matrices(name):
+    rng = np.random.default_rng(4)
+    weights = {"a": rng.normal(size=(40, 50)), "b": rng.normal(size=(9, 70))}
+    layouts = Layout.on_arrays(weights, scheme(name), (32, 32))
+    assert len(layouts) == (3 if name == "single" else 6)
+    parts = [(layout, layout.targets()) for layout in layouts]
+    engine = ArraysEngine([ArrayEngine(Perfect(g), layout, 0.1) for layout, g in parts], 0.1)
+    for matrix, wanted in weights.items():
+        np.testing.assert_allclose(whole_weights(parts)[matrix], wanted, atol=1e-12)
+        x = rng.normal(size=(7, wanted.shape[1]))
+        np.testing.assert_allclose(engine.multiply(matrix, x), x @ wanted.T, atol=1e-9)
+    blocks = sum(len(layout.placement.blocks) for layout in layouts)
+    assert engine.vectors == 7 * blocks and engine.saturated == blocks
+
+
+def test_matrices_for_several_arrays_are_refused_where_there_is_one():
+    with pytest.raises(InputError, match="1600 cells asked for.*take 2 arrays"):
+        Layout.of({"a": np.ones((40, 40))}, scheme("single"), (32, 32))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from firmware_bridge.server import PtyServer
+from rram_host.experiments.sample_lattice import load_samples
 from sim import EmulatedBoard
 
 COMMANDS = ("demo", "info", "program", "vmm", "read", "sample", "train")
@@ -118,13 +119,14 @@ def test_vmm_writes_products_of_the_weights(scheme: str, tmp_path: Path):
 def test_sample_gives_one_json_object_with_its_figures(tmp_path: Path):
     values = the_json(
         rram("sample", "--model", "phi4_L4", "--board", "sim://?seed=4", "-n", 2048, "--json",
-             "--lora-steps", 20, "--out", tmp_path / "s")
+             "--lora-steps", 20, "--out", tmp_path / "s.h5")
     )  # fmt: skip
     assert values["n"] == 2048 and 0.8 < values["ess"] <= 1 and 0.7 < values["acceptance"] < 1
     assert abs(values["log_z"] - values["exact"]["log Z"]) < 4 * values["log_z_error"]
-    with np.load(tmp_path / "s" / "samples.npz") as saved:
-        assert saved["phi"].shape == (2048, 4, 4)
-        assert saved["accepted"].mean() == pytest.approx(values["acceptance"], abs=1e-3)
+    assert values["array"]["cells"] == 768 and values["board_time_s"] > 0
+    saved = load_samples(tmp_path / "s.h5")
+    assert saved.phi.shape == (2048, 4, 4)
+    assert saved.chain.accepted.mean() == pytest.approx(values["acceptance"], abs=1e-3)
 
 
 def test_demo_leaves_a_whole_run_folder(tmp_path: Path):

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from rram_host import open_board
+from rram_host.analog.deploy import weights_of
 from rram_host.experiments import sample_lattice as lattice
+from rram_host.experiments.deploy_flow import compensate, deploy, program_flow
 from rram_host.flows import checkpoint
-from rram_host.lattice.hmc import HmcSettings
+from rram_host.lattice.samplers import HmcSettings
 from sim import EmulatedBoard
 
 PLAN = lattice.SamplePlan(n=32_768, seed=7)
@@ -20,16 +22,15 @@ PLAN = lattice.SamplePlan(n=32_768, seed=7)
 def job() -> dict[str, Any]:
     loaded = checkpoint.load(checkpoint.resolve("phi4_L4"))
     with open_board(EmulatedBoard(preset="taox_180nm", seed=0)) as board:
-        deployment = lattice.program_flow(board, loaded, PLAN)
-        twin = lattice.compensate(loaded, deployment, PLAN)
-        deployed = lattice.deploy(twin, deployment, PLAN)
+        deployments = program_flow([board], loaded, PLAN)
+        deployed = deploy(compensate(loaded, deployments, PLAN), deployments, PLAN)
         draws = lattice.collect(lattice.draw(deployed.flow, loaded.action, PLAN), PLAN)
         inputs = np.random.default_rng(0).uniform(-1, 1, (256, 8))
         products = inputs, deployed.engine.multiply("w1", inputs)
     software = lattice.collect(lattice.draw(loaded.flow, loaded.action, PLAN), PLAN)
     return {
         "loaded": loaded,
-        "deployment": deployment,
+        "deployment": deployments[0],
         "deployed": deployed,
         "draws": draws,
         "products": products,
@@ -73,7 +74,7 @@ def test_the_table_sets_tau_beside_that_of_hmc(job):
     values = lattice.series(job["draws"].phi)
     array = lattice.estimate({n: v[job["chain"].indices] for n, v in values.items()})
     hmc, figures = lattice.hmc_reference(
-        job["loaded"].action, (4, 4), HmcSettings(chains=64, trajectories=300), seed=1
+        job["loaded"].action, (4, 4), HmcSettings(chains=64, kept=300), seed=1
     )
     exact = lattice.exact_values(job["loaded"].action, (4, 4))
     rows = lattice.table(array, hmc, exact)
@@ -98,5 +99,5 @@ def test_without_exact_values_the_two_samplers_are_compared_with_each_other():
 
 def test_products_of_the_deployed_flow_do_not_depend_on_the_digital_twin(job):
     x, y = job["products"]
-    wanted = x @ job["deployment"].weights()["w1"].T
+    wanted = x @ weights_of([job["deployment"]])["w1"].T
     assert 0 < float((y - wanted).std() / wanted.std()) < 0.05

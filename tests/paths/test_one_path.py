@@ -22,7 +22,9 @@ from firmware_bridge.registers import WINDOW_BASE, WINDOW_BYTES
 from firmware_bridge.server import PtyServer, TcpServer
 from firmware_bridge.windows import OverlayWindow, PynqWindow
 from rram_host import Board, open_board
+from rram_host.analog.deploy import Deployment
 from rram_host.experiments import sample_lattice as lattice
+from rram_host.experiments.deploy_flow import compensate, deploy, program_flow
 from rram_host.flows import checkpoint
 from rram_host.transports import Transport, open_transport
 from rram_host.transports.mmio import MmioTransport
@@ -131,10 +133,11 @@ SLOW = [
 Found = dict[str, Any]
 
 
-def program(board: Board, plan: lattice.SamplePlan) -> tuple[Found, lattice.Deployment]:
+def program(board: Board, plan: lattice.SamplePlan) -> tuple[Found, Deployment]:
     """Self-test, form, program a flow, read, multiply: the first half of the main job."""
     offsets = board.self_test().tia_offset_v
-    deployment = lattice.program_flow(board, checkpoint.load(checkpoint.resolve(FLOW)), plan)
+    loaded = checkpoint.load(checkpoint.resolve(FLOW))
+    (deployment,) = program_flow([board], loaded, plan)
     voltages = np.random.default_rng(3).uniform(-0.1, 0.1, (40, 32))
     found = {
         "offsets": offsets,
@@ -145,11 +148,11 @@ def program(board: Board, plan: lattice.SamplePlan) -> tuple[Found, lattice.Depl
     return found, deployment
 
 
-def sample(board: Board, deployment: lattice.Deployment, plan: lattice.SamplePlan) -> Found:
+def sample(board: Board, deployment: Deployment, plan: lattice.SamplePlan) -> Found:
     """Sample with the flow that was programmed: the second half."""
     loaded = checkpoint.load(checkpoint.resolve(FLOW))
-    twin = lattice.compensate(loaded, deployment, plan)
-    deployed = lattice.deploy(twin, deployment, plan)
+    twin = compensate(loaded, [deployment], plan)
+    deployed = deploy(twin, [deployment], plan)
     draws = lattice.collect(lattice.draw(deployed.flow, loaded.action, plan), plan)
     return {"phi": draws.phi, "log_w": draws.log_w}
 

@@ -1,0 +1,106 @@
+"""A trained flow made to fit another action, or dense weights that are not what they should be."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from rram_host.errors import InputError
+from rram_host.flows.descent import Callback
+from rram_host.flows.lora import attach
+from rram_host.flows.protocol import Flow
+from rram_host.flows.training import FinetuneSettings, finetune
+from rram_host.lattice.actions import Action
+
+__all__ = ["AdaptPlan", "adapted", "with_errors"]
+
+
+@dataclass(frozen=True)
+class AdaptPlan:
+    """Which corrections a flow gets, and how it is trained.
+
+    Attributes:
+        rank: of the low-rank corrections; None leaves those of the flow as they are.
+        attach: names of the products that get one, the others lose theirs; None for all.
+        finetune: what else moves, and for how long.
+
+    Raises:
+        InputError: names of products without a rank.
+    """
+
+    rank: int | None = None
+    attach: tuple[str, ...] | None = None
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+
+    def __post_init__(self) -> None:
+        if self.rank is None and self.attach is not None:
+            raise InputError("where to attach corrections was said, but not of which rank")
+
+    def fitted(self, base: Flow) -> Flow:
+        """A copy of a flow with the corrections of this plan.
+
+        Raises:
+            InputError: as of `lora.attach`.
+        """
+        flow = copy.deepcopy(base)
+        if self.rank is not None:
+            attach(flow, self.rank, self.attach)
+        return flow
+
+
+def adapted(
+    base: Flow,
+    action: Action,
+    plan: AdaptPlan,
+    callback: Callback | None = None,
+    state: Path | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Flow:
+    """A copy of a flow, fitted to an action with its dense weights as they are.
+
+    Args:
+        base: a trained flow; not changed.
+        action: the target's action.
+        plan: corrections and schedule.
+        callback: as of `training.train`.
+        state: as of `training.train`.
+        should_stop: as of `training.train`.
+
+    Raises:
+        TrainingStopped: `should_stop` said so.
+        InputError: as of `lora.attach` and `training.finetune`.
+    """
+    flow = plan.fitted(base)
+    finetune(flow, action, plan.finetune, callback, state, should_stop)
+    return flow
+
+
+def with_errors(flow: Flow, fraction: float, seed: int) -> Flow:
+    """A copy whose dense weights are off, once and for all, by Gaussian errors.
+
+    Each weight w moves by N(0, (fraction * range)^2), where range = 2 max |W| of its matrix is what
+    a medium that holds -max |W| to max |W| spans.
+
+    Args:
+        flow: its products must have matrices.
+        fraction: standard deviation of an error over that range, >= 0.
+        seed: of the errors.
+
+    Raises:
+        InputError: for a fraction that is negative or not finite.
+    """
+    if not (math.isfinite(fraction) and fraction >= 0.0):
+        raise InputError(f"errors of weights must be a fraction >= 0 of full scale, got {fraction}")
+    untied = getattr(flow, "untied", None)  # errors respect no symmetry
+    found: Flow = copy.deepcopy(flow) if untied is None else untied()
+    generator = torch.Generator().manual_seed(seed)
+    for product in found.products().values():
+        weight = product.weight().detach()
+        noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+        product.set_weight_(weight + 2.0 * fraction * weight.abs().max() * noise)
+    return found

@@ -1,0 +1,85 @@
+"""The transfer matrix against integrals done otherwise, free fields and stored values."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from rram_host.errors import InputError
+from rram_host.lattice.actions import Action, GrapheneAction, Phi4Action
+from rram_host.lattice.exact import ExactValues, exact_4x4, free_field
+from rram_host.lattice.transfer_matrix import exact_values
+
+
+def _numbers(values: ExactValues) -> dict[str, float]:
+    found = dataclasses.asdict(values)
+    return {**{f"g{t}": g for t, g in enumerate(found.pop("g"))}, **found}
+
+
+def test_two_by_two_is_the_integral_over_four_sites() -> None:
+    # The density of X = sum of the four fields, by uniform grids: spectrally exact for smooth
+    # integrands; |X| has a kink, whose Euler-Maclaurin term h^2 / 6 p(0) is added.
+    h, lam = 0.05, 5.5
+    x = np.arange(-32, 33) * h
+    weight = np.exp(-lam * x**4)  # 4 + m2 = 0, and 2 x 2 bonds of 2 phi phi' each
+    density = np.zeros(4 * (len(x) - 1) + 1)
+    for i, a in enumerate(x):
+        for j, d in enumerate(x):
+            between = weight * np.exp(4 * x * (a + d))
+            density[i + j : i + j + 2 * len(x) - 1] += (
+                weight[i] * weight[j] * np.convolve(between, between)
+            )
+    total = np.arange(-2 * (len(x) - 1), 2 * (len(x) - 1) + 1) * h
+    z = density.sum() * h**4
+    density /= density.sum() * h
+    found = exact_values(Phi4Action(-4.0, lam), (2, 2))
+    assert found.log_z == pytest.approx(math.log(z), abs=1e-9)
+    assert found.chi2 == pytest.approx((total**2 * density).sum() * h / 4, rel=1e-9)
+    m2, m4 = ((total**k * density).sum() * h / 4**k for k in (2, 4))
+    assert found.u4 == pytest.approx(1 - m4 / (3 * m2**2), rel=1e-6)
+    absolute = (np.abs(total) * density).sum() * h + h**2 / 6 * density[len(density) // 2]
+    assert found.abs_m == pytest.approx(absolute / 4, rel=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 3), (2, 7), (6, 3), (1, 4), (3, 1)])
+def test_free_field(shape: tuple[int, int]) -> None:
+    wire = GrapheneAction(1.0, 0.0)
+    found, expected = (_numbers(f(wire, shape)) for f in (exact_values, free_field))
+    for name in ("u4", "cos"):  # the fourth moment and the cosine need the most points
+        assert found.pop(name) == pytest.approx(expected.pop(name), abs=2e-5)
+    assert found == pytest.approx(expected, rel=5e-6)
+
+
+def test_four_by_four_has_the_stored_values() -> None:
+    found, stored = (
+        _numbers(exact_values(Phi4Action(-4.0, 5.5), (4, 4), 7)),
+        _numbers(exact_4x4(5.5)),
+    )
+    # 7 points take a second; 10 points made what is stored
+    assert found.pop("cos") == pytest.approx(stored.pop("cos"), abs=2e-5)
+    assert found == pytest.approx(stored, rel=1e-5)
+
+
+@pytest.mark.parametrize("action", [Phi4Action(-4.0, 5.0), GrapheneAction(1.0, 0.2)])
+def test_more_points_change_nothing(action: Action) -> None:
+    few, many = (_numbers(exact_values(action, (2, 3), points)) for points in (18, 24))
+    assert few == pytest.approx(many, rel=2e-5)
+
+
+def test_orientation_does_not_matter() -> None:
+    action = Phi4Action(-4.0, 5.0)
+    assert exact_values(action, (2, 5), 12) == exact_values(action, (5, 2), 12)
+
+
+def test_a_long_lattice_shows_the_gap() -> None:
+    found = exact_values(Phi4Action(-4.0, 6.0), (2, 24), 14)
+    decay = math.log(found.g[5] / found.g[6])
+    # from t = 5 the wrap-around, exp(-2 gap 7), and excited states are left: below 1e-3
+    assert decay == pytest.approx(found.gap, rel=2e-3)
+
+
+@pytest.mark.parametrize(("shape", "points"), [((6, 6), 7), ((0, 4), None), ((3, 3), 1)])
+def test_refuses_what_cannot_be_summed(shape: tuple[int, int], points: int | None) -> None:
+    with pytest.raises(InputError, match="lattice needs|states"):
+        exact_values(Phi4Action(-4.0, 5.0), shape, points)
