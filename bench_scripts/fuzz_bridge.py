@@ -37,7 +37,9 @@ def options(names: list[str]) -> argparse.Namespace:
     parser.add_argument("--how", choices=["mutate", "atheris"], default="mutate")
     parser.add_argument("--target", action="append", choices=names, help="default: all")
     parser.add_argument("--hang", type=int, default=10, help="seconds that an input may take")
-    parser.add_argument("--crashes", type=Path, default=Path(), help="folder for bad inputs")
+    parser.add_argument(
+        "--crashes", type=Path, default=Path("runs/crashes"), help="folder for bad inputs"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -120,6 +122,7 @@ def main() -> int:
     from tests.fuzz_targets import TARGETS
 
     asked = options(list(TARGETS))
+    asked.crashes.mkdir(parents=True, exist_ok=True)
     names = asked.target or list(TARGETS)
     whole = sum(SHARES.get(name, 1.0) for name in names)
     total = crashed = 0
