@@ -47,14 +47,13 @@ class Setup:
 
 
 _LAM6 = Phi4Action(-4.0, 6.0)
+_MAPS = ("prior", "bends")
 _WIRE = "graphene_L6_g1_m0.2"
 SETUPS: Mapping[str, Setup] = {
     "phi4-L4-lam": Setup(
         "phi^4, 4 x 4, lambda 5 to 6", "phi4_L4_lam5", _LAM6, ("w1",), ("prior", "shift_s")
     ),
-    "phi4-L6-lam": Setup(
-        "phi^4, 6 x 6, lambda 5 to 6", "phi4_L6_lam5", _LAM6, ("w1",), ("prior", "bends")
-    ),
+    "phi4-L6-lam": Setup("phi^4, 6 x 6, lambda 5 to 6", "phi4_L6_lam5", _LAM6, ("w1",), _MAPS),
     "phi4-L6-errors": Setup(
         "phi^4, 6 x 6, weights off by 1.5 of 60 µS",
         "phi4_L6_lam5",
@@ -64,14 +63,15 @@ SETUPS: Mapping[str, Setup] = {
         PROGRAMMING,
     ),
     "graphene-L6-g": Setup(
-        "graphene wire, 6 x 6, g 1 to 0.5", _WIRE, GrapheneAction(0.5, 0.2), ("w1",), ("prior",)
+        "graphene wire, 6 x 6, g 1 to 0.8", _WIRE, GrapheneAction(0.8, 0.2), ("w1",), _MAPS
+    ),
+    "graphene-L6-half-g": Setup(
+        "graphene wire, 6 x 6, g 1 to 0.5", _WIRE, GrapheneAction(0.5, 0.2), ("w1",), _MAPS
     ),
     "graphene-L6-m": Setup(
-        "graphene wire, 6 x 6, m/g 0.2 to 0.4", _WIRE, GrapheneAction(1.0, 0.4), ("w1",), ("prior",)
+        "graphene wire, 6 x 6, m/g 0.2 to 0.4", _WIRE, GrapheneAction(1.0, 0.4), ("w1",), _MAPS
     ),
-    "phi4-L12-lam": Setup(
-        "phi^4, 12 x 12, lambda 5 to 6", "phi4_L12_lam5", _LAM6, ("w1",), ("prior", "bends")
-    ),
+    "phi4-L12-lam": Setup("phi^4, 12 x 12, lambda 5 to 6", "phi4_L12_lam5", _LAM6, ("w1",), _MAPS),
 }
 
 

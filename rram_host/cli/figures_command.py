@@ -161,7 +161,7 @@ def fig3(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) ->
     susceptibility against N (3e), ESS (3f) and susceptibility (3g) of ten repeats, weights and MACs
     on arrays (3h), time (3i) and energy (3j) of an effective sample: HMC with trajectories of
     length 1 and tuned, flow in software, flow on emulated arrays. Every panel says which shipped
-    flow it lacks. About 20 minutes on one core; --quick two or three.
+    flow it lacks. A few minutes on one core; --quick about one.
 
     \b
     rram figures fig3 --out fig3
@@ -178,7 +178,8 @@ def fig4(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) ->
     Field distribution (4a), two-point function (4b), mass gap (4c) and condensate (4d) against m/g
     with exact values at m = 0; autocorrelation (4e) and its time (4f), ESS (4g) and susceptibility
     (4h) of ten repeats, error against N (4i), weights and MACs on arrays (4j), time (4k) and energy
-    (4l) of an effective sample. Every panel says which shipped flow it lacks.
+    (4l) of an effective sample. Every panel says which shipped flow it lacks. A few minutes on one
+    core; --quick about one.
 
     \b
     rram figures fig4 --out fig4

@@ -52,12 +52,13 @@ def test_layout_lists_every_site_once_with_its_colour(shape: tuple[int, int], pa
 @pytest.mark.parametrize(("shape", "patch"), SHAPES)
 def test_folded_is_the_network(shape: tuple[int, int], patch: int) -> None:
     flow = _flow(shape, patch)
-    z = _z(flow, 300)  # more than one part
+    z = _z(flow, 600)  # more than one part
     expected = flow.push(z)  # with gradients, through every product
     with torch.no_grad():
         found = flow.push(z)
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other.detach(), rtol=0, atol=1e-11)
+        # random weights stretch the odd field to hundreds, and rounding with it
+        torch.testing.assert_close(one, other.detach(), rtol=1e-12, atol=1e-11)
 
 
 @pytest.mark.parametrize(("shape", "patch"), SHAPES)

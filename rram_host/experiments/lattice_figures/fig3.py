@@ -54,6 +54,8 @@ def _scan(
     lams = sorted({_lam(system) for system in context.plan.systems})
     for length in context.lengths:
         scanned = [s for s in context.plan.systems if s.length == length]
+        if len(scanned) == 1 and length > 12:
+            continue  # sampled for its autocorrelation alone
         for system in scanned:
             for method, _ in context.of(system):
                 if method in (HMC_1, WOLFF):
