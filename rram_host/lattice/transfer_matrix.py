@@ -34,6 +34,7 @@ Array = NDArray[np.float64]
 Waves = NDArray[np.complex128]
 MAX_STATES = 70_000  # of a slice; 6 points on 6 sites, 16 on 4: minutes and a few GB
 _BLOCK_VALUES = 1_000_000  # numbers of one power of T held together
+_FREE_ERROR = 1e-4  # of chi2 of a graphene wire at m = 0, by these points: the most allowed
 _POINTS = {1: 48, 2: 24, 3: 12, 4: 8, 5: 6}  # of a site, by the sites across
 
 
@@ -46,10 +47,12 @@ def exact_values(action: Action, shape: tuple[int, int], points: int | None = No
         points: quadrature points of a site; without it what takes seconds: 48, 24, 12, 8, 6 for 1
             to 5 sites across. In phi^4 at lam = 5 to 6 their relative errors are below 1e-9 for 2
             and 3 sites and below 3e-7 for 4; a cosine in the action needs four more. Compare two
-            settings for the error.
+            settings for the error. The quadrature follows a site about as far as its neighbours
+            hold it: short graphene wires with a small g, whose mean swings further, are refused.
 
     Raises:
-        InputError: for another action, or a slice with more than `MAX_STATES` states.
+        InputError: for another action, a slice with more than `MAX_STATES` states, or a graphene
+            wire whose free part (m = 0) these points get wrong: chi2 by more than 1e-4 of it.
     """
     width, height = min(shape), max(shape)
     if len(shape) != 2 or width < 1:
@@ -60,7 +63,22 @@ def exact_values(action: Action, shape: tuple[int, int], points: int | None = No
             f"a slice of {width} sites with {points} points each has {points**width} states; from 2"
             f" points to {MAX_STATES} states can be summed"
         )
+    if isinstance(action, GrapheneAction):
+        _check_reach(action, width, height, points)
     return _Slice(_site_of(action), width, points).values(height)
+
+
+def _check_reach(action: GrapheneAction, width: int, height: int, points: int) -> None:
+    """Refuse a wire whose mean swings further than the points reach, by the free field's chi2."""
+    free = GrapheneAction(action.g, 0.0)
+    found = _Slice(_site_of(free), width, points).chi2(height)
+    off = abs(found * free.g**2 / math.pi - 1.0)
+    if not off <= _FREE_ERROR:
+        raise InputError(
+            f"g = {action.g:g} is too small for exact values on {width} x {height} sites with"
+            f" {points} points a site: the free field's chi2 comes out wrong by {off:.1g} of it;"
+            " a longer lattice or a larger g is needed, and up to 3 sites more points may help"
+        )
 
 
 @dataclass(frozen=True)
@@ -158,6 +176,12 @@ class _Slice:
             u4=1.0 - m4 / (3.0 * m2 * m2),
             gap=math.log(self.lowest[0] / self.lowest[1]),
         )
+
+    def chi2(self, height: int) -> float:
+        """V <M^2> alone, at `height` slices."""
+        sums = self._sums(height, 1.0 / self.lowest[0])
+        lags = [min(t, height - t) for t in range(height)]
+        return self.width * height * float((sums["g"] / sums["z"])[lags].mean())
 
     @cached_property
     def lowest(self) -> tuple[float, float]:

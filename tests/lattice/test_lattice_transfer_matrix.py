@@ -83,3 +83,29 @@ def test_a_long_lattice_shows_the_gap() -> None:
 def test_refuses_what_cannot_be_summed(shape: tuple[int, int], points: int | None) -> None:
     with pytest.raises(InputError, match="lattice needs|states"):
         exact_values(Phi4Action(-4.0, 5.0), shape, points)
+
+
+@pytest.mark.parametrize(("g", "shape", "points"), [(0.5, (1, 1), 48), (0.5, (1, 1), 96)])
+def test_refuses_a_wire_that_swings_further_than_the_points(
+    g: float, shape: tuple[int, int], points: int
+) -> None:
+    # more points do not help there, and two settings agree on the same wrong number
+    with pytest.raises(InputError, match="too small"):
+        exact_values(GrapheneAction(g, 0.2), shape, points)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 12), (2, 2), (2, 8)])
+@pytest.mark.parametrize("g", [1.0, 0.5, 0.25])
+def test_a_free_field_is_right_or_refused(g: float, shape: tuple[int, int]) -> None:
+    wire = GrapheneAction(g, 0.0)
+    try:
+        found = exact_values(wire, shape)
+    except InputError:
+        return
+    assert found.chi2 == pytest.approx(free_field(wire, shape).chi2, rel=1e-4)
+    assert found.log_z == pytest.approx(free_field(wire, shape).log_z, abs=1e-4)
+
+
+def test_wires_of_the_usual_range_are_not_refused() -> None:
+    for g, shape in ((1.0, (2, 2)), (1.0, (1, 12)), (0.5, (2, 8))):
+        exact_values(GrapheneAction(g, 0.2), shape)
