@@ -9,6 +9,10 @@ import signal
 import pytest
 from hypothesis import Phase, settings
 
+# Torch is not imported yet: the forked child of a test would wait for threads that only its parent
+# has.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Examples may take as long as they need: the wall time of a busy machine is no law of the board.
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)

@@ -79,7 +79,8 @@ def _rates(values: dict[str, Any]) -> str:
     other = values["baseline"]
     if other:
         text += f"\n{other['name']}: {other['n']} configurations in {other['wall_s']:.3g} s, "
-        text += f"acceptance {other['acceptance']:.3f}, tau in kept configurations"
+        text += f"acceptance {other['acceptance']:.3f}, tau in kept configurations; one process, "
+        text += "thermalisation (and the flow's training) not counted"
     return text
 
 

@@ -137,7 +137,7 @@ def train(
     weights bit for bit.
 
     \b
-    rram train --preset phi4_L4 --out runs/train      about five minutes on one core
+    rram train --preset phi4_L4 --out runs/train      about two minutes on one core
     rram train --action phi4 --L 6 --lam 5.2 --steps 4000 --out runs/lam5.2
     rram train --preset phi4_L4 --print-config > mine.toml
     rram train --config mine.toml --out runs/mine

@@ -26,7 +26,7 @@ class Baseline:
         settings: its settings, tuned for action and lattice.
         n: configurations kept, of all chains.
         acceptance: as `SamplerRun`.
-        wall_s: wall time, thermalisation included.
+        wall_s: wall time of the kept updates: thermalisation is left out, as a flow's training is.
         estimates: mean, error and tau of every observable; tau in kept configurations.
     """
 
@@ -72,4 +72,6 @@ def run_baseline(
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     split = {key: v.reshape(chains, kept, *v.shape[1:]) for key, v in joined.items()}
     estimates = {key: asdict(mean_and_error(v)) for key, v in named(split, shape).items()}
-    return Baseline(name, asdict(settings), len(flat), run.acceptance, run.wall_s, estimates)
+    updates = settings.kept * settings.keep_every
+    wall_s = run.wall_s * updates / (updates + settings.thermalisation)
+    return Baseline(name, asdict(settings), len(flat), run.acceptance, wall_s, estimates)
