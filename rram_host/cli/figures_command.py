@@ -45,7 +45,7 @@ def figures() -> None:
     """
 
 
-@figures.command()
+@figures.command(short_help="every experiment of Fig. 2 on one chip, beside the paper")
 @on_a_board
 @click.option(
     "--out",
@@ -152,7 +152,7 @@ def _lattice_options(function: Function) -> Function:
     return function
 
 
-@figures.command()
+@figures.command(short_help="phi^4: autocorrelation, observables, ESS, shares, time, energy")
 @_lattice_options
 def fig3(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) -> None:
     """phi^4 at L = 4, 6, 12 (HMC also at 24): Fig. 3, as far as it goes without the chip.
@@ -170,7 +170,9 @@ def fig3(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) ->
     _lattice_figure("fig3", board, as_json, out, quick, seed)
 
 
-@figures.command()
+@figures.command(
+    short_help="a graphene wire: field, correlator, mass gap, condensate, ESS, time, energy"
+)
 @_lattice_options
 def fig4(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) -> None:
     """A graphene wire at L = 6, 12 (HMC also at 24): Fig. 4, as far as it goes without the chip.
