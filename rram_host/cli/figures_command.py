@@ -170,9 +170,7 @@ def fig3(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) ->
     _lattice_figure("fig3", board, as_json, out, quick, seed)
 
 
-@figures.command(
-    short_help="a graphene wire: field, correlator, mass gap, condensate, ESS, time, energy"
-)
+@figures.command(short_help="a graphene wire: field, correlator, gap, condensate, ESS, costs")
 @_lattice_options
 def fig4(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) -> None:
     """A graphene wire at L = 6, 12 (HMC also at 24): Fig. 4, as far as it goes without the chip.
