@@ -1,8 +1,9 @@
 """Euclidean lattice actions; the weight of a field is exp(-S)."""
 
 import math
+import numbers
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -182,17 +183,29 @@ def action_of(settings: Mapping[str, Any]) -> Action:
     Raises:
         InputError: for an unknown name, missing or unknown fields, or a value out of range.
     """
-    fields = dict(settings)
-    kind = _ACTIONS.get(str(fields.pop("name", None)))
+    values = dict(settings)
+    kind = _ACTIONS.get(str(values.pop("name", None)))
     if kind is None:
         raise InputError(f"no action {settings.get('name')!r}; known: {', '.join(_ACTIONS)}")
     if kind is GrapheneAction:
-        _check_mass_term(fields.pop("mass_term", "euclidean"))
-    try:
-        action: Action = kind(**fields)
-    except TypeError as error:
-        raise InputError(f"action {settings['name']}: {error}") from None
+        _check_mass_term(values.pop("mass_term", "euclidean"))
+    _check_numbers(kind, values)
+    action: Action = kind(**values)
     return action
+
+
+def _check_numbers(kind: Any, values: Mapping[str, Any]) -> None:
+    """Every field, none besides, each a number."""
+    known = [field.name for field in fields(kind)]
+    listed = f"action {kind.name} takes {', '.join(known)}"
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(f"{listed}, not {name!r}")
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise InputError(f"action {kind.name}: {name} = {value!r} is not a number")
+    missing = [name for name in known if name not in values]
+    if missing:
+        raise InputError(f"{listed}; missing: {', '.join(missing)}")
 
 
 def range_notes(action: Action, shape: tuple[int, int]) -> tuple[str, ...]:
