@@ -152,7 +152,7 @@ def train(
         return
     files = TrainFiles(out, name or known_as)
     files.prepare(recipe, resume, force)
-    found = _train(recipe, files, seconds)
+    found = _train(recipe, files, seconds, as_json)
     results: dict[str, Any] = {"file": files.model, "picture": files.picture, **found}
     if board:
         results["array"] = _on_board(files.model, board, passport)
@@ -216,6 +216,8 @@ def _asked(preset: str | None, config: Path | None, given: dict[str, Any]) -> tu
 
     if preset and config:
         raise InputError("--preset and --config exclude each other")
+    if not (preset or config):
+        _check_action(given)
     name = config.stem if config else preset or _preset_like(given)
     base = recipes.from_toml(config) if config else ship.configure(name)
     if given["action"] not in (None, base.action.name):
@@ -225,6 +227,22 @@ def _asked(preset: str | None, config: Path | None, given: dict[str, Any]) -> tu
         )
     train = {key: given[key] for key in ("steps", "batch", "lr", "seed")}
     return name, recipes.changed(base, train, _couplings(given), shape=given["lattice"])
+
+
+def _check_action(given: dict[str, Any]) -> None:
+    """Refuse an action without a preset, and couplings that no action has together."""
+    from rram_host.flows.presets import PRESETS
+
+    known = {recipe.action.name: recipe.action for recipe in PRESETS.values()}
+    asked = given["action"]
+    if asked not in (None, *known):
+        raise InputError(f"no action {asked!r}; known: {', '.join(known)}")
+    couplings = _couplings(given)
+    some = [known[asked]] if asked else [*known.values()]
+    if not any(all(hasattr(action, key) for key in couplings) for action in some):
+        has = {a.name: ", ".join(key for key in COUPLINGS if hasattr(a, key)) for a in some}
+        told = "; ".join(f"{name} has {keys}" for name, keys in has.items())
+        raise InputError(f"no such action with {' and '.join(couplings)}: {told}")
 
 
 def _couplings(given: dict[str, Any]) -> dict[str, float]:
@@ -257,7 +275,9 @@ def _print_config(recipe: Recipe, as_json: bool) -> None:
         click.echo(to_toml(recipe), nl=False)
 
 
-def _train(recipe: Recipe, files: TrainFiles, seconds: float | None) -> dict[str, Any]:
+def _train(
+    recipe: Recipe, files: TrainFiles, seconds: float | None, as_json: bool
+) -> dict[str, Any]:
     from rram_host.flows import ship
     from rram_host.flows.training import TrainingStopped
     from rram_host.records.train_plots import training
@@ -265,6 +285,7 @@ def _train(recipe: Recipe, files: TrainFiles, seconds: float | None) -> dict[str
     end = math.inf if seconds is None else time.monotonic() + seconds
     try:
         with progress_bar("train") as advance, finishing_first() as interrupted:
+            advance(0, recipe.train.steps)
 
             def show(log: TrainLog) -> None:
                 note = f"loss {log.loss:.4f} ESS {log.ess:.3f} std(log w) {log.std_log_w:.3f}"
@@ -275,6 +296,7 @@ def _train(recipe: Recipe, files: TrainFiles, seconds: float | None) -> dict[str
 
             found = ship.ship(files.name, files.folder, recipe, show, files.state, over)
     except TrainingStopped as stopped:
+        emit(as_json, {"file": None, "state": files.state, "status": "stopped"})
         report_error(f"{stopped}; to go on: {files.how_to_go_on}")
         raise SystemExit(130 if interrupted() else 0) from None
     except (KeyboardInterrupt, SystemExit):

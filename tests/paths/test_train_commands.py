@@ -88,8 +88,10 @@ def test_a_stopped_training_says_how_to_go_on_and_ends_the_same(
     long = ["train", "--config", config, "--steps", 40]
     assert rram(*long, "--out", tmp_path / "whole", "--json")[0] == 0
     # an instant is over before the first step is
-    code, out, err = rram(*long, "--out", tmp_path / "parts", "--seconds", 1e-9)
-    assert (code, out) == (0, "")
+    code, out, err = rram(*long, "--out", tmp_path / "parts", "--seconds", 1e-9, "--json")
+    state = str(tmp_path / "parts" / "tiny.state")
+    assert code == 0
+    assert json.loads(out) == {"file": None, "state": state, "status": "stopped"}
     assert "stopped after step 1 of 40; to go on: rram train --config" in err
     again = err.strip().partition("to go on: rram ")[2].split()
     assert rram(*again, "--json")[0] == 0
@@ -135,6 +137,9 @@ def test_train_refuses_what_cannot_be(rram: Rram, config: Path, tmp_path: Path) 
     refused(rram("train", "--preset", "phi4_L5"), "phi4_L5", "phi4_L4")
     refused(rram("train", "--steps", 0), "steps must be >= 1, got 0")
     refused(rram("train", "--L", 5), "even lengths")
+    refused(rram("train", "--action", "phi5"), "no action 'phi5'; known: phi4, graphene")
+    refused(rram("train", "--action", "graphene", "--lam", 5), "graphene has g, m_over_g")
+    refused(rram("train", "--g", 1, "--lam", 5), "phi4 has m2, lam; graphene has g, m_over_g")
     refused(rram("train", "--L", "4by4"), "4by4", "6x8")
     refused(rram("train", "--lam", -1), "lam must be > 0")
     refused(rram("train", "--config", tmp_path / "none.toml"), "No such file")
