@@ -30,7 +30,7 @@ from rram_host.cli.safe_command import safe
 from rram_host.cli.sample_command import sample
 from rram_host.cli.selftest_command import selftest
 from rram_host.cli.train_command import train
-from rram_host.errors import ContractError, InputError, RramError
+from rram_host.errors import ContractError, InputError, RramError, UnsafeDensityError
 from rram_host.experiments.catalogue import EXPERIMENTS
 
 
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         report_error(error.format_message())
         sys.exit(2)
-    except (InputError, ContractError) as error:
+    except (InputError, ContractError, UnsafeDensityError) as error:
         report_error(str(error))
         sys.exit(2)
     except RramError as error:

@@ -12,7 +12,7 @@ from click import BadParameter
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from rram_host.cli import cli
+from rram_host.cli import cli, main
 from rram_host.errors import InputError
 from rram_host.experiments.sample_lattice import load_samples
 from rram_host.flows import checkpoint
@@ -117,6 +117,15 @@ def test_what_cannot_be_sampled_is_refused_in_one_line(tmp_path: Path):
     with pytest.raises(BadParameter, match="-1 is not in the range"):
         rram(*FEW, "--seed", -1, *out)
     assert not (tmp_path / "s.h5").exists()
+
+
+def test_a_flow_that_no_array_can_hold_is_refused_with_exit_code_2(
+    capsys: pytest.CaptureFixture[str],
+):
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", "--model", "continuous_phi4_L4", "--board", "sim://?preset=ideal&seed=7"])
+    assert ended.value.code == 2
+    assert "does not go onto arrays" in capsys.readouterr().err
 
 
 def test_a_file_of_something_else_is_not_resumed(tmp_path: Path):
