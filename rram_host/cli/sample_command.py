@@ -208,6 +208,7 @@ class _Found:
     deployed: Deployed | None = None
     left_out: tuple[dict[str, Any], ...] = ()
     board_time_s: float = 0.0
+    draw_board_s: float = 0.0
     results: dict[str, Any] | None = None
     stopped: bool = False
 
@@ -253,6 +254,7 @@ def _on_boards(asked: _Asked, job: Job, steps: Steps, found: _Found) -> None:
         finally:
             found.left_out = tuple(cell for board in boards for cell in left_out_cells(board))
         found.board_time_s = board_time_s(boards)
+        found.draw_board_s = steps.done[-1].board_s
     steps.board_time_s = None
 
 
@@ -307,6 +309,7 @@ def _tell(asked: _Asked, found: _Found) -> None:
         "exact_density": asked.job.loaded.flow.exact_density,
         "array": array,
         "board_time_s": found.board_time_s,
+        "draw_board_s": found.draw_board_s,
         "left_out_cells": list(found.left_out),
     }
     emit(as_json, values)

@@ -76,6 +76,13 @@ def _rates(values: dict[str, Any]) -> str:
         f"{now} drawn: {parts}; {_count(values['draws_per_s'])} configurations a second, "
         f"Metropolis-Hastings {values['ns_per_proposal']:.0f} ns a proposal"
     )
+    board_s = values["draw_board_s"]
+    if board_s:
+        worth = now / (2.0 * values["observables"]["|M|"]["tau"] * board_s)
+        text += (
+            f"\nboard time of these draws {board_s:.3g} s: {_count(worth)} effective |M| samples"
+        )
+        text += " a second of it (eff./s above is wall time of this computer, emulation included)"
     other = values["baseline"]
     if other:
         text += f"\n{other['name']}: {other['n']} configurations in {other['wall_s']:.3g} s, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,17 @@ def test_the_table_tells_the_same_to_people(tmp_path: Path):
     text = rram(*FEW, "--out", tmp_path / "s.h5")
     for word in ("N 600: ESS", "log Z", "σ from exact", "chi2", "exact", "ns a proposal"):
         assert word in text
+
+
+def test_a_board_s_own_time_stands_beside_the_wall_time(tmp_path: Path):
+    few = ("-n", 256, "--batch", 256, "--baseline", "none", "--no-picture", "--lora-steps", 0)
+    board = ("--board", "sim://?preset=ideal&seed=7")
+    text = rram(*few, *board, "--out", tmp_path / "s.h5")
+    found = re.search(r"board time of these draws ([\d.]+) s: ([\d.]+) effective", text)
+    assert found
+    # 16 half steps and more, each at least one product of 94 us a vector
+    assert 256 * 16 * 94e-6 < float(found[1]) < 5
+    assert 0 < float(found[2]) < 2 * 256 / float(found[1])  # tau scatters about 1/2
 
 
 def test_a_run_is_resumed_by_its_file_alone_or_with_out(tmp_path: Path):
