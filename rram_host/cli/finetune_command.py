@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,14 @@ from rram_host.cli.common import (
     emit,
     json_option,
     need_torch,
+    open_board,
     progress_bar,
+    record_option,
+    refuse_record,
     report_error,
     say,
     spec_option,
+    trace,
 )
 from rram_host.cli.plan_options import Several
 from rram_host.cli.train_command import COUPLINGS, Lattice, action_options, say_figures
@@ -55,6 +59,7 @@ _NAMES = Several(click.STRING, None)
     help="Program these boards with the dense weights first, and adapt to what is read back; one "
     "emulated board with a seed stands for as many as the flow takes.",
 )
+@record_option
 @spec_option
 @click.option("--rank", type=int, help="Rank of the corrections; default those of the model.")
 @click.option(
@@ -221,6 +226,7 @@ def _check_out(asked: _Asked) -> None:
 
 
 def _in_software(asked: _Asked) -> _Found:
+    refuse_record("without --board")
     from rram_host.flows.adapt import adapted
     from rram_host.flows.ship import figures
 
@@ -237,16 +243,18 @@ def _on_boards(asked: _Asked, as_json: bool) -> _Found:
         DeployPlan,
         arrays_needed,
         board_time_s,
-        open_boards,
+        board_urls,
     )
     from rram_host.experiments.steps import Steps
 
     needed = arrays_needed(asked.loaded.flow)
     log: list[TrainLog] = []
-    with (
-        open_boards(asked.given["boards"], needed, asked.given["spec"]) as boards,
-        closing(BarObserver(as_json)) as observer,
-    ):
+    urls = board_urls(asked.given["boards"], needed)
+    if trace() is not None and len(urls) > 1:
+        raise InputError(f"--record: the flow takes {len(urls)} boards, one can be recorded")
+    with ExitStack() as stack:
+        observer = stack.enter_context(closing(BarObserver(as_json)))
+        boards = [stack.enter_context(open_board(url, asked.given["spec"])) for url in urls]
         steps = Steps(observer, lambda: board_time_s(boards))
         plan = DeployPlan(seed=asked.given["seed"])
         found = adapted_board.run(

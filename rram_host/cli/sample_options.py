@@ -79,6 +79,7 @@ _ARRAY = _options(
         type=click.Path(path_type=Path, dir_okay=False),
         multiple=True,
         envvar="RRAM_PASSPORT",
+        show_envvar=True,
         metavar="FILE",
         help="Passport of the chip, begun where there is none; one for each board.",
     ),

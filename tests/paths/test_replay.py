@@ -253,10 +253,12 @@ def boards_commands() -> dict[str, click.Command]:
 def test_every_command_with_a_board_can_be_recorded():
     commands = boards_commands()
     assert len(commands) > 15
+    # one recording is of one board; these open many, one after another
+    many = {"figures fig3", "figures fig4"}
     lacking = [
         name
         for name, command in commands.items()
-        if not any("--record" in item.opts for item in command.params)
+        if name not in many and not any("--record" in item.opts for item in command.params)
     ]
     assert lacking == []
 
