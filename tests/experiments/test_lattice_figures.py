@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 torch = pytest.importorskip("torch")
@@ -172,6 +174,40 @@ def test_the_picture_can_be_read(context3: Context, tmp_path: Path):
         assert picture.size[0] > 1500
         assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
     assert [path.name for path in tmp_path.iterdir()] == ["some.png"]
+
+
+def test_a_reference_is_no_chord_over_a_coupling_that_it_does_not_know():
+    known_at = drawing.Line("reference", [0, 2], [0.135, 0.081], "L = 6")
+    x, y = drawing.with_gaps(known_at)
+    assert len(x) == 3 and np.isnan(x[1]) and np.isnan(y[1])
+    whole = drawing.Line("reference", [0, 1, 2], [3.0, 2.0, 1.0], "L = 4")
+    assert drawing.with_gaps(whole) == ([0, 1, 2], [3.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_legend_has_room_above_what_is_drawn(scale: str):
+    axes = Figure().subplots()
+    axes.set_yscale(scale)
+    axes.plot([0, 1], [0.6, 30.0], "o")
+    drawing.make_room(axes, 0.25)
+    top = axes.transAxes.inverted().transform(axes.transData.transform((1, 30.0)))[1]
+    assert 0.6 < top < 0.75
+
+
+def test_a_legend_hides_no_point_of_a_panel_of_categories(monkeypatch: pytest.MonkeyPatch):
+    names = ["HMC, length 1", "HMC, tuned", "Wolff", "flow, software", "flow, array", "p", "q"]
+    rising = [
+        Point(name, x, 10.0 ** (x + k / 7), 0.0) for k, name in enumerate(names) for x in range(3)
+    ]
+    panel = Panel("3b", "t", "x", "y", rising, categories=("4", "6", "12"), log_y=True)
+    figure_ = Figure(figsize=(5, 4))
+    axes = figure_.subplots()
+    FigureCanvasAgg(figure_)
+    drawing.draw_panel(axes, panel)
+    figure_.canvas.draw()
+    box = axes.get_legend().get_window_extent()
+    for point in rising:
+        assert axes.transData.transform((point.x, point.value))[1] < box.y0
 
 
 @pytest.mark.parametrize(("name", "places"), [("fig3", 10), ("fig4", 12)])

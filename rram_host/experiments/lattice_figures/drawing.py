@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,7 +215,9 @@ def _draw_lines(axes: Any, panel: Panel) -> None:
     labels = list(dict.fromkeys(line.label for line in panel.lines))
     for line in panel.lines:
         style = _DASHES[labels.index(line.label) % len(_DASHES)]
-        axes.plot(line.x, line.y, style, color="0.35", linewidth=1.1, zorder=1)
+        x, y = with_gaps(line) if panel.categories else (line.x, line.y)
+        mark = "_" if line.note else None
+        axes.plot(x, y, style, marker=mark, markersize=12, color="0.35", linewidth=1.1, zorder=1)
         if line.note and panel.categories:
             axes.annotate(
                 line.note,
@@ -224,6 +227,18 @@ def _draw_lines(axes: Any, panel: Panel) -> None:
                 fontsize=8,
                 color="0.3",
             )
+
+
+def with_gaps(line: Line) -> tuple[list[float], list[float]]:
+    """x, y of a line over categories, broken where it knows no value: a chord is no reference."""
+    x, y = [*line.x[:1]], [*line.y[:1]]
+    for before, at, value in zip(line.x, line.x[1:], line.y[1:], strict=False):
+        if at - before > 1.0 and line.note:
+            x.append(math.nan)
+            y.append(math.nan)
+        x.append(at)
+        y.append(value)
+    return x, y
 
 
 def _draw_points(axes: Any, panel: Panel, shifts: dict[str, float]) -> None:
@@ -270,6 +285,14 @@ def _draw_box(axes: Any, box: Box, x: float) -> None:
     axes.plot(x + spread, box.values, marker, color=colour, markersize=3, linestyle="none")
 
 
+def make_room(axes: Any, share: float) -> None:
+    """Leave a share of the axis free above everything drawn."""
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(np.array(axes.get_ylim()))
+    top = scale.inverted().transform(np.array([low + (high - low) / (1.0 - share)]))[0]
+    axes.set_ylim(axes.get_ylim()[0], top)
+
+
 def _legend(axes: Any, panel: Panel) -> None:
     """Series and kinds of lines that are there, once each."""
     from matplotlib.lines import Line2D
@@ -290,9 +313,8 @@ def _legend(axes: Any, panel: Panel) -> None:
         handles.append(
             Line2D([], [], color="0.35", linestyle=_DASHES[k % len(_DASHES)], label=label)
         )
-    if panel.boxes and not panel.y_limits:  # boxes leave no corner free: make one
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, high + 0.2 * (high - low))
-        axes.legend(handles=handles, fontsize=8, loc="upper center", ncols=3)
+    if panel.categories and (panel.boxes or len(handles) > 6) and not panel.y_limits:
+        make_room(axes, 0.08 * -(-len(handles) // 3))  # no corner is free
+        axes.legend(handles=handles, fontsize=8, loc="upper center", ncols=3, columnspacing=1.0)
     elif handles:
         axes.legend(handles=handles, fontsize=8, framealpha=0.85)
