@@ -86,7 +86,8 @@ def save(path: Path, run: RunFile, observables: Mapping[str, Any] | None = None)
     FigureCanvasAgg(figure)
     draw(figure, run, observables)
     plan = run.header.plan
-    of = f"{plan['model']}, {plan['action']}, {run.header.board}, {run.header.started[:16]} UTC"
+    action = ", ".join(f"{k} = {v}" for k, v in plan["action"].items() if k != "name")
+    of = f"{plan['model']}, {plan['action']['name']}, {action}, {run.header.board}, {run.header.started[:16]} UTC"
     figure.suptitle(of, fontsize="small")
     try:
         figure.savefig(path, dpi=120)
@@ -121,6 +122,7 @@ def _rejection(axes: Axes, accepted: npt.NDArray[np.bool_]) -> None:
         xlabel="proposal",
         ylabel="rejected (%)",
     )
+    axes.locator_params(axis="x", nbins=5)
 
 
 def _autocorrelation(axes: Axes, series: Mapping[str, Array]) -> None:
@@ -172,4 +174,5 @@ def _running(axes: Axes, series: Mapping[str, Array]) -> None:
         mean = np.cumsum(values) / np.arange(1, len(values) + 1)
         axes.plot(np.arange(len(values))[::step], mean[::step], label=name)
     axes.set(title="running means of the chain", xlabel="proposal", ylabel="mean (lattice units)")
+    axes.locator_params(axis="x", nbins=5)
     axes.legend()
