@@ -86,8 +86,9 @@ def save(path: Path, run: RunFile, observables: Mapping[str, Any] | None = None)
     FigureCanvasAgg(figure)
     draw(figure, run, observables)
     plan = run.header.plan
-    action = ", ".join(f"{k} = {v}" for k, v in plan["action"].items() if k != "name")
-    of = f"{plan['model']}, {plan['action']['name']}, {action}, {run.header.board}, {run.header.started[:16]} UTC"
+    couplings = (f"{k} = {v}" for k, v in plan["action"].items() if k != "name")
+    action = ", ".join([plan["action"]["name"], *couplings])
+    of = f"{plan['model']}, {action}, {run.header.board}, {run.header.started[:16]} UTC"
     figure.suptitle(of, fontsize="small")
     try:
         figure.savefig(path, dpi=120)
