@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rram_host.errors import InputError
 from rram_host.flows.activations import ACTIVATIONS
+from rram_host.flows.base import LatticeFlow
 from rram_host.flows.checkerboard import Checkerboard
 from rram_host.flows.path_gradient import path_gradient_loss
 from rram_host.flows.pointwise import BENDS, invert
@@ -20,7 +20,7 @@ from rram_host.lattice.actions import Action
 __all__ = ["CouplingFlow", "FlowSettings"]
 
 
-class CouplingFlow(nn.Module):
+class CouplingFlow(LatticeFlow):
     """Adaptive normalizing flow for an even lattice action, made for an array.
 
     V standard normals z become a Gaussian field of trained spectrum (`SpectralPrior`), which passes
@@ -48,6 +48,7 @@ class CouplingFlow(nn.Module):
     that of the parameters (float32 unless converted).
     """
 
+    settings: FlowSettings
     kind: ClassVar[str] = "anf"
     exact_density: ClassVar[bool] = True
 
@@ -112,11 +113,6 @@ class CouplingFlow(nn.Module):
         for name, product in free.products().items():
             product.set_weight_(self.products()[name].weight())
         return free
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The lattice (L0, L1)."""
-        return self.settings.shape
 
     def products(self) -> dict[str, AdaptedLinear]:
         """The shared products: w1 (hidden, V/2), wt and ws (V/2, hidden)."""
@@ -210,38 +206,6 @@ class CouplingFlow(nn.Module):
         z = self.prior.whitened(self.field_of(even, odd).flatten(1))
         return z, self.prior.log_density(z) - log_j
 
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw n fields, as `push` of fresh float64 draws.
-
-        Args:
-            n: number of fields, >= 1.
-            generator: source of the prior draws.
-
-        Returns:
-            phi (n, L0, L1) and log q (n,), float64.
-
-        Raises:
-            InputError: for n below 1.
-        """
-        return self.push(self.draw(n, generator))
-
-    def draw(
-        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> Tensor:
-        """Prior draws z for `push`: standard normals, (n, V).
-
-        Raises:
-            InputError: for n below 1.
-        """
-        if n < 1:
-            raise InputError(f"a flow draws at least 1 field, asked {n}")
-        return torch.randn(n, self.settings.volume, generator=generator, dtype=dtype)
-
-    def log_prob(self, phi: Tensor) -> Tensor:
-        """Density log q (n,) of fields phi (n, L0, L1), float64, by `inverse`."""
-        return self.inverse(phi)[1]
-
     def loss(self, action: Action, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What training descends: the path gradient of KL(q || p); and log w (n,), detached.
 
@@ -274,15 +238,6 @@ class CouplingFlow(nn.Module):
             spread = scale.repeat_interleave(groups.shape[1])
             product.rescale_(1.0 / spread, outputs=dim == 1)
             gain.mul_(scale)
-
-    def _flat(self, field: Tensor) -> Tensor:
-        shape, volume = self.settings.shape, self.settings.volume
-        if tuple(field.shape[1:]) not in ((volume,), shape):
-            raise InputError(
-                f"this flow takes (n, {shape[0]}, {shape[1]}) or (n, {volume}), "
-                f"got {tuple(field.shape)}"
-            )
-        return field.flatten(1)
 
     def field_of(self, even: Tensor, odd: Tensor) -> Tensor:
         """The field (n, L0, L1) of its even and odd sites, each (n, V/2)."""

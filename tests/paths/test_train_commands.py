@@ -115,6 +115,7 @@ def test_results_are_not_written_over_unasked(rram: Rram, config: Path, tmp_path
 def test_a_state_of_other_settings_is_refused(rram: Rram, config: Path, tmp_path: Path) -> None:
     command = ["train", "--config", config, "--out", tmp_path]
     rram(*command, "--seconds", 1e-9)
+    assert (tmp_path / "tiny.state").is_file()
     refused(rram(*command), "tiny.state exists", "--resume", "--force")
     refused(rram(*command, "--resume", "--lam", 6), "action.lam is 5.5 there, 6.0 was asked")
     refused(rram(*command, "--resume", "--force"), "exclude each other")

@@ -3,9 +3,9 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rram_host.errors import InputError
+from rram_host.flows.base import LatticeFlow
 from rram_host.flows.continuous.integrate import State, rk4
 from rram_host.flows.continuous.loss import path_loss
 from rram_host.flows.continuous.settings import ContinuousSettings
@@ -20,7 +20,7 @@ __all__ = ["ContinuousFlow"]
 _PART = 256
 
 
-class ContinuousFlow(nn.Module):
+class ContinuousFlow(LatticeFlow):
     """Fields that flow along a velocity with every symmetry of the lattice, on any L0 x L1.
 
     A Gaussian field of trained spectrum (`SpectralPrior`) moves for t from 0 to 1 by
@@ -40,6 +40,7 @@ class ContinuousFlow(nn.Module):
     computed in that of the parameters (float32 unless converted).
     """
 
+    settings: ContinuousSettings
     kind: ClassVar[str] = "continuous"
     exact_density: ClassVar[bool] = False
     symmetries: ClassVar[frozenset[str]] = frozenset({"z2", "translations", "d4"})
@@ -50,11 +51,6 @@ class ContinuousFlow(nn.Module):
         self.settings = settings
         self.prior = SpectralPrior(settings.shape, settings.stiffness, settings.mass2)
         self.velocity = Velocity(settings)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The lattice (L0, L1)."""
-        return self.settings.shape
 
     def products(self) -> dict[str, AdaptedLinear]:
         """The one product: "kernel", (D, F (C - 1)), read for every site at every RK4 stage."""
@@ -95,31 +91,6 @@ class ContinuousFlow(nn.Module):
         z = self.prior.whitened(x)
         return z, self.prior.log_density(z) + log_j
 
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw n >= 1 fields; returns phi (n, L0, L1) and log q (n,), float64.
-
-        Raises:
-            InputError: for n below 1.
-        """
-        return self.push(self.draw(n, generator))
-
-    def draw(
-        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> Tensor:
-        """Prior draws z for `push`: standard normals, (n, V).
-
-        Raises:
-            InputError: for n below 1.
-        """
-        if n < 1:
-            raise InputError(f"a flow draws at least 1 field, asked {n}")
-        return torch.randn(n, self.settings.volume, generator=generator, dtype=dtype)
-
-    def log_prob(self, phi: Tensor) -> Tensor:
-        """Density log q (n,) of fields phi (n, L0, L1), float64, by `inverse`."""
-        return self.inverse(phi)[1]
-
     def loss(self, action: Action, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What training descends, and log w (n,), detached: `path_loss`."""
         return path_loss(self, action, z, generator)
@@ -151,12 +122,3 @@ class ContinuousFlow(nn.Module):
             for part in torch.split(x, max(1, len(x)) if whole else _PART)
         ]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-
-    def _flat(self, field: Tensor) -> Tensor:
-        shape, volume = self.shape, self.settings.volume
-        if tuple(field.shape[1:]) not in ((volume,), shape):
-            raise InputError(
-                f"this flow takes (n, {shape[0]}, {shape[1]}) or (n, {volume}), "
-                f"got {tuple(field.shape)}"
-            )
-        return field.flatten(1)

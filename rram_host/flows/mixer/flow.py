@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rram_host.errors import InputError
+from rram_host.flows.base import LatticeFlow
 from rram_host.flows.mixer.folded import FoldedMixer
 from rram_host.flows.mixer.network import Mixer
 from rram_host.flows.mixer.norms import live
@@ -26,7 +27,7 @@ _CHUNK = 512
 _PACE = 0.1
 
 
-class MixerFlow(nn.Module):
+class MixerFlow(LatticeFlow):
     """Normalizing flow of arXiv 2509.12812 as published (github.com/hustmeng/ANF), made exact.
 
     A draw z of V standard normals, times a width (1 as published), passes K steps. Step k moves the
@@ -43,6 +44,7 @@ class MixerFlow(nn.Module):
     (`FoldedMixer`): the same numbers but for rounding.
     """
 
+    settings: MixerSettings
     kind: ClassVar[str] = "mixer"
     exact_density: ClassVar[bool] = True
     symmetries: ClassVar[frozenset[str]] = frozenset()
@@ -55,26 +57,9 @@ class MixerFlow(nn.Module):
         nn.init.zeros_(self.net.regression.product(2).weight())
         self.log_width = nn.Parameter(torch.tensor(math.log(settings.prior_width)))
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The lattice (L0, L1)."""
-        return self.settings.shape
-
     def products(self) -> dict[str, AdaptedLinear]:
         """Every linear and convolution layer by name, in the order of the forward pass."""
         return self.net.products()
-
-    def draw(
-        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> Tensor:
-        """Prior draws z for `push`: standard normals, (n, V).
-
-        Raises:
-            InputError: for n below 1.
-        """
-        if n < 1:
-            raise InputError(f"a flow draws at least 1 field, asked {n}")
-        return torch.randn(n, self.settings.volume, generator=generator, dtype=dtype)
 
     def push(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map prior draws to fields; deterministic and differentiable where the products are.
@@ -89,18 +74,6 @@ class MixerFlow(nn.Module):
             InputError: for another shape.
         """
         return self._in_parts(self._push, self._flat(z))
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw n fields, as `push` of fresh float64 draws.
-
-        Returns:
-            phi (n, L0, L1) and log q (n,), float64.
-
-        Raises:
-            InputError: for n below 1.
-        """
-        return self.push(self.draw(n, generator))
 
     @torch.no_grad()
     def inverse(self, phi: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,10 +91,6 @@ class MixerFlow(nn.Module):
         if not bool(torch.isfinite(phi).all()):
             raise InputError("the inverse of a flow was asked for a field that is not finite")
         return self._in_parts(self._pull, self._flat(phi).double())
-
-    def log_prob(self, phi: Tensor) -> Tensor:
-        """Density log q (n,) of fields phi (n, L0, L1), float64, by `inverse`."""
-        return self.inverse(phi)[1]
 
     @torch.no_grad()
     def freeze_statistics(self, n: int, generator: torch.Generator) -> None:
@@ -204,15 +173,6 @@ class MixerFlow(nn.Module):
             log_j = log_j + s.sum(0)
         z = self._merged(*halves) / self.log_width.to(phi.dtype).exp()
         return z, self._log_prior(z) - log_j
-
-    def _flat(self, field: Tensor) -> Tensor:
-        shape, volume = self.shape, self.settings.volume
-        if tuple(field.shape[1:]) not in ((volume,), shape):
-            raise InputError(
-                f"this flow takes (n, {shape[0]}, {shape[1]}) or (n, {volume}), "
-                f"got {tuple(field.shape)}"
-            )
-        return field.flatten(1)
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Even and odd sites of x (n, V), each (V/2, n)."""

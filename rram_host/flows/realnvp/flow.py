@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rram_host.errors import InputError
+from rram_host.flows.base import LatticeFlow
 from rram_host.flows.checkerboard import Checkerboard
 from rram_host.flows.product import AdaptedLinear
 from rram_host.flows.realnvp.network import Network
@@ -15,7 +15,7 @@ from rram_host.flows.realnvp.settings import RealNvpSettings
 __all__ = ["RealNvpFlow"]
 
 
-class RealNvpFlow(nn.Module):
+class RealNvpFlow(LatticeFlow):
     """Checkerboard affine couplings, a small convolutional network for each.
 
     Independent standard normals z(x) pass K steps. A step moves the sites of one colour (active) by
@@ -32,6 +32,7 @@ class RealNvpFlow(nn.Module):
     of the parameters.
     """
 
+    settings: RealNvpSettings
     kind: ClassVar[str] = "realnvp"
     exact_density: ClassVar[bool] = True
     symmetries: ClassVar[frozenset[str]] = frozenset({"even translations"})
@@ -47,11 +48,6 @@ class RealNvpFlow(nn.Module):
         colour = torch.zeros(settings.volume)
         colour[Checkerboard.of(settings.shape).even] = 1.0
         self.register_buffer("colour", colour, persistent=False)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The lattice (L0, L1)."""
-        return self.settings.shape
 
     def products(self) -> dict[str, AdaptedLinear]:
         """Every convolution's product, "step 0 layer 0" and so on."""
@@ -97,31 +93,6 @@ class RealNvpFlow(nn.Module):
             log_j = log_j + s.sum(1)
         return x, self._log_prior(x) - log_j
 
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw n >= 1 fields; returns phi (n, L0, L1) and log q (n,), float64.
-
-        Raises:
-            InputError: for n below 1.
-        """
-        return self.push(self.draw(n, generator))
-
-    def draw(
-        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> Tensor:
-        """Prior draws z for `push`: standard normals, (n, V).
-
-        Raises:
-            InputError: for n below 1.
-        """
-        if n < 1:
-            raise InputError(f"a flow draws at least 1 field, asked {n}")
-        return torch.randn(n, self.settings.volume, generator=generator, dtype=dtype)
-
-    def log_prob(self, phi: Tensor) -> Tensor:
-        """Density log q (n,) of fields phi (n, L0, L1), float64, by `inverse`."""
-        return self.inverse(phi)[1]
-
     def scale_and_shift(self, step: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scale s and shift t of one step, (n, V), read off frozen sites and zero there."""
         active = self.colour if step % 2 == 0 else 1.0 - self.colour
@@ -132,12 +103,3 @@ class RealNvpFlow(nn.Module):
 
     def _log_prior(self, z: Tensor) -> Tensor:
         return -0.5 * (z * z).sum(1) - 0.5 * self.settings.volume * math.log(2.0 * math.pi)
-
-    def _flat(self, field: Tensor) -> Tensor:
-        shape, volume = self.settings.shape, self.settings.volume
-        if tuple(field.shape[1:]) not in ((volume,), shape):
-            raise InputError(
-                f"this flow takes (n, {shape[0]}, {shape[1]}) or (n, {volume}), "
-                f"got {tuple(field.shape)}"
-            )
-        return field.flatten(1)
