@@ -48,7 +48,7 @@ class Setup:
 
 _LAM6 = Phi4Action(-4.0, 6.0)
 _MAPS = ("prior", "bends")
-_WIRE = "graphene_L6_g1_m0.2"
+_WIRE, _WIDE = "graphene_L6_g1_m0.2", "graphene_L12_g1_m0.2"
 SETUPS: Mapping[str, Setup] = {
     "phi4-L4-lam": Setup(
         "phi^4, 4 x 4, lambda 5 to 6", "phi4_L4_lam5", _LAM6, ("w1",), ("prior", "shift_s")
@@ -72,6 +72,12 @@ SETUPS: Mapping[str, Setup] = {
         "graphene wire, 6 x 6, m/g 0.2 to 0.4", _WIRE, GrapheneAction(1.0, 0.4), ("w1",), _MAPS
     ),
     "phi4-L12-lam": Setup("phi^4, 12 x 12, lambda 5 to 6", "phi4_L12_lam5", _LAM6, ("w1",), _MAPS),
+    "graphene-L12-half-g": Setup(
+        "graphene wire, 12 x 12, g 1 to 0.5", _WIDE, GrapheneAction(0.5, 0.2), ("w1",), _MAPS
+    ),
+    "graphene-L12-m": Setup(
+        "graphene wire, 12 x 12, m/g 0.2 to 0.4", _WIDE, GrapheneAction(1.0, 0.4), ("w1",), _MAPS
+    ),
 }
 
 
@@ -98,12 +104,12 @@ def base_of(setup: Setup, folder: Path) -> LoadedFlow:
 
 def measure(setup: Setup, folder: Path, lengths: Lengths) -> Comparison:
     """All curves of a case."""
-    base = base_of(setup, folder).flow
-    if setup.errors:
-        base = with_errors(base, setup.errors, 1)
+    loaded = base_of(setup, folder)
+    base = with_errors(loaded.flow, setup.errors, 1) if setup.errors else loaded.flow
     schedule = PRESETS[setup.base].train
     scratch = replace(schedule, weight_noise=0.0, log_every=100_000)
-    return adaptation.compare(Case(setup.title, base, setup.action, plans(setup), scratch), lengths)
+    case = Case(setup.title, base, setup.action, plans(setup), scratch, loaded.action)
+    return adaptation.compare(case, lengths)
 
 
 def main() -> None:

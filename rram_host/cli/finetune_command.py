@@ -232,7 +232,13 @@ def _in_software(asked: _Asked) -> _Found:
 
     log: list[TrainLog] = []
     with progress_bar("finetune") as advance:
-        flow = adapted(asked.base, asked.action, asked.plan, _shower(asked, log, advance))
+        flow = adapted(
+            asked.base,
+            asked.action,
+            asked.plan,
+            _shower(asked, log, advance),
+            trained_for=asked.loaded.action,
+        )
     found = {"before": asked.base, "adapted": flow}
     return _Found(flow, {name: figures(f, asked.action) for name, f in found.items()}, log)
 
@@ -299,6 +305,7 @@ def _compare(asked: _Asked) -> dict[str, Any]:
         asked.action,
         {"adapted": asked.plan},
         adaptation.settings_from(asked.loaded.metadata),
+        asked.loaded.action,
     )
     with progress_bar("compare") as advance:
         found = adaptation.compare(case, adaptation.lengths_to(asked.plan), advance)

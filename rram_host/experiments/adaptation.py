@@ -44,6 +44,7 @@ class Case:
         action: what it shall fit.
         plans: corrections and schedules, by label; their numbers of steps are replaced.
         scratch: schedule of a training from scratch; its number of steps is replaced.
+        trained_for: what the base was trained for.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Case:
     action: Action
     plans: Mapping[str, AdaptPlan]
     scratch: TrainSettings
+    trained_for: Action
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,11 @@ def _curve(case: Case, label: str, lengths: Lengths, told: _Told) -> Curve:
         schedule = replace(plan.finetune, steps=steps, warmup=min(plan.finetune.warmup, steps // 5))
         begin = time.perf_counter()
         flow = adapted(
-            case.base, case.action, replace(plan, finetune=schedule), told.of(f"{label}, {steps}")
+            case.base,
+            case.action,
+            replace(plan, finetune=schedule),
+            told.of(f"{label}, {steps}"),
+            trained_for=case.trained_for,
         )
         told.done += steps
         points.append(_point(flow, case.action, lengths, steps, time.perf_counter() - begin))

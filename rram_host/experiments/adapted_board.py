@@ -70,7 +70,7 @@ def run(
             if callback is not None:
                 callback(log)
 
-        flow = adapted(twin, action, plan, tell)
+        flow = adapted(twin, action, plan, tell, trained_for=loaded.action)
     with steps("put the flow on the array") as step:
         deployed = deploy_flow.deploy(flow, deployments, deploy)
         step.note = f"log q checked to {deployed.density_error_nats:.1e} nats"

@@ -13,11 +13,15 @@ import torch
 from rram_host.errors import InputError
 from rram_host.flows.descent import Callback
 from rram_host.flows.lora import attach
+from rram_host.flows.prior import SpectralPrior
 from rram_host.flows.protocol import Flow
-from rram_host.flows.training import FinetuneSettings, finetune
+from rram_host.flows.training import FinetuneSettings, finetune, moving
 from rram_host.lattice.actions import Action
+from rram_host.lattice.samplers.gaussian import propagator
 
-__all__ = ["AdaptPlan", "adapted", "with_errors"]
+__all__ = ["AdaptPlan", "adapted", "follow", "with_errors"]
+
+_PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the way that `follow` tries
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,11 @@ def adapted(
     callback: Callback | None = None,
     state: Path | None = None,
     should_stop: Callable[[], bool] | None = None,
+    trained_for: Action | None = None,
 ) -> Flow:
     """A copy of a flow, fitted to an action with its dense weights as they are.
+
+    Where the plan lets the prior move, its spectrum begins where `follow` puts it.
 
     Args:
         base: a trained flow; not changed.
@@ -70,14 +77,49 @@ def adapted(
         callback: as of `training.train`.
         state: as of `training.train`.
         should_stop: as of `training.train`.
+        trained_for: the action that the flow was trained for; None for the target's.
 
     Raises:
         TrainingStopped: `should_stop` said so.
         InputError: as of `lora.attach` and `training.finetune`.
     """
     flow = plan.fitted(base)
+    settings = plan.finetune
+    if trained_for is not None and "prior.log_amplitude" in moving(flow, settings):
+        follow(flow, trained_for, action, settings.batch, settings.seed)
     finetune(flow, action, plan.finetune, callback, state, should_stop)
     return flow
+
+
+@torch.no_grad()
+def follow(flow: Flow, before: Action, action: Action, draws: int, seed: int) -> None:
+    """Move the trained spectrum of a prior as free propagators move from one action to another.
+
+    a(k) grows by a part of log[D'(k) / D(k)] / 2, with D and D' the propagators of the Gaussian
+    theories nearest to both actions (`gaussian.propagator`): the part, in quarters from 0 to 1,
+    whose mean of log q + S over the same draws is least. A few tens of optimiser steps at the
+    usual rates cannot move the spectrum as far; this costs as much as two of them.
+
+    Args:
+        flow: changed in place; one without a `SpectralPrior` is left as it is.
+        before: what it was trained for.
+        action: what it shall fit.
+        draws: configurations behind each mean.
+        seed: of the draws.
+    """
+    prior = getattr(flow, "prior", None)
+    if not isinstance(prior, SpectralPrior) or before == action:
+        return
+    ratio = torch.from_numpy(propagator(action, prior.shape) / propagator(before, prior.shape))
+    start, way = prior.log_amplitude.clone(), prior.by_class(0.5 * ratio.log())
+    z = flow.draw(draws, torch.Generator().manual_seed(seed))
+
+    def free_energy(part: float) -> float:
+        prior.log_amplitude.copy_(start + part * way)
+        phi, log_q = flow.push(z)
+        return float((log_q + action(phi)).mean())
+
+    prior.log_amplitude.copy_(start + min(_PARTS, key=free_energy) * way)
 
 
 def with_errors(flow: Flow, fraction: float, seed: int) -> Flow:

@@ -63,10 +63,10 @@ class CouplingFlow(LatticeFlow):
         self.settings = settings
         half, hidden, steps = settings.half_volume, settings.hidden, settings.steps
         generator = torch.Generator().manual_seed(settings.seed)
-        rank, gains = settings.lora_rank, settings.gains
-        self.w1 = AdaptedLinear(half, hidden, rank, generator)
-        self.wt = AdaptedLinear(hidden, half, rank, generator)
-        self.ws = AdaptedLinear(hidden, half, rank, generator)
+        gains, rank = settings.gains, settings.rank_of
+        self.w1 = AdaptedLinear(half, hidden, rank("w1"), generator)
+        self.wt = AdaptedLinear(hidden, half, rank("wt"), generator)
+        self.ws = AdaptedLinear(hidden, half, rank("ws"), generator)
         board = Checkerboard.of(settings.shape)
         if settings.tied:
             self._tie(board, generator)

@@ -64,6 +64,12 @@ class SpectralPrior(nn.Module):
         log_det = self.log_amplitude.to(z.dtype)[self.full].sum()
         return -0.5 * (z * z).sum(1) - 0.5 * volume * math.log(2.0 * math.pi) - log_det
 
+    def by_class(self, values: Tensor) -> Tensor:
+        """One value of each class, (classes,), of values by momentum, (L0, L1)."""
+        found = torch.empty_like(self.log_amplitude)
+        found[self.full.flatten()] = values.flatten().to(found)
+        return found.detach()
+
     def _filter(self, values: Tensor, log_factor: Tensor) -> Tensor:
         factor = log_factor.to(values.dtype).exp()[self.rfft]
         modes = torch.fft.rfft2(values.reshape(-1, *self.shape)) * factor

@@ -9,6 +9,7 @@ from rram_host.errors import InputError
 __all__ = ["FlowSettings"]
 
 Activation = Literal["tanh", "sin"]
+_PRODUCTS = ("w1", "wt", "ws")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class FlowSettings:
             a channel is then a field of hidden units. Far fewer numbers to train, the same to
             multiply with.
         steps: coupling steps, even and odd sites in turn.
-        lora_rank: rank of the correction beside each of the three products; 0 for none.
+        lora_rank: rank of the low-rank corrections; 0 for none.
+        lora_on: the products that have one beside them, of "w1", "wt" and "ws".
         stiffness: of the prior at its start, whose spectrum is 1 / (stiffness khat^2 + mass2); the
             spectrum is trained. 2 for phi^4, 1 for a graphene wire, as in their kinetic terms.
         mass2: see `stiffness`.
@@ -42,6 +44,7 @@ class FlowSettings:
     tied: bool = False
     steps: int = 12
     lora_rank: int = 1
+    lora_on: tuple[str, ...] = _PRODUCTS
     stiffness: float = 2.0
     mass2: float = 0.9
     activation: Activation = "tanh"
@@ -49,7 +52,8 @@ class FlowSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))  # JSON gives a list
+        for name in ("shape", "lora_on"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives a list
         if len(self.shape) != 2 or any(n < 2 or n % 2 for n in self.shape):
             raise InputError(f"shape must be two even lengths >= 2, got {self.shape}")
         if self.hidden < 1:
@@ -69,6 +73,9 @@ class FlowSettings:
             raise InputError(
                 f"lora_rank must be 0..{min(self.hidden, self.half_volume)}, got {self.lora_rank}"
             )
+        strange = [name for name in self.lora_on if name not in _PRODUCTS]
+        if strange:
+            raise InputError(f"lora_on names products, {', '.join(_PRODUCTS)}; got {strange[0]!r}")
         for name in ("stiffness", "mass2"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0.0):
@@ -79,6 +86,10 @@ class FlowSettings:
                     f"{name} must be one of {', '.join(get_args(Activation))}, "
                     f"got {getattr(self, name)!r}"
                 )
+
+    def rank_of(self, product: str) -> int:
+        """Rank of the correction beside a product."""
+        return self.lora_rank if product in self.lora_on else 0
 
     @property
     def volume(self) -> int:

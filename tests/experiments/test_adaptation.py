@@ -76,6 +76,7 @@ def test_both_curves_are_measured() -> None:
         Phi4Action(-4.0, 8.0),
         {"digital": plan},
         adaptation.settings_from(loaded.metadata),
+        loaded.action,
     )
     told: list[tuple[int, int]] = []
     lengths = Lengths((30,), (10, 20), samples=4096)

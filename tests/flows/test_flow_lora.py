@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from rram_host.errors import InputError
-from rram_host.flows.adapt import AdaptPlan, adapted, with_errors
+from rram_host.flows import checkpoint
+from rram_host.flows.adapt import AdaptPlan, adapted, follow, with_errors
 from rram_host.flows.checkpoint import LoadedFlow
 from rram_host.flows.coupling import CouplingFlow, FlowSettings
 from rram_host.flows.lora import attach, digital_parameters, ranks_of, set_rank, set_ranks, shares
 from rram_host.flows.product import AdaptedLinear
 from rram_host.flows.ship import figures
 from rram_host.flows.training import FinetuneSettings, moving
-from rram_host.lattice.actions import Phi4Action
+from rram_host.lattice.actions import GrapheneAction, Phi4Action
 
 Make = Callable[..., CouplingFlow]
 
@@ -165,3 +166,39 @@ def test_repeats_from_its_seed(loaded: LoadedFlow) -> None:
     )
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_following_a_free_wire_needs_no_training() -> None:
+    """At m = 0 the prior is the theory, at any g: ESS 1 but for what training left undone."""
+    flow = checkpoint.load(checkpoint.resolve("graphene_L6_g1_m0")).flow
+    before, action = GrapheneAction(1.0, 0.0), GrapheneAction(0.5, 0.0)
+    assert figures(flow, action, 4096)["ess"] < 0.7
+    follow(flow, before, action, 64, 0)
+    assert figures(flow, action, 4096)["ess"] > 0.99
+
+
+def test_following_never_raises_the_free_energy(loaded: LoadedFlow) -> None:
+    z = loaded.flow.draw(256, torch.Generator().manual_seed(3))
+    for action in (Phi4Action(-4.0, 8.0), Phi4Action(-4.0, 4.5), loaded.action):
+        flow = copy.deepcopy(loaded.flow)
+        follow(flow, loaded.action, action, 256, 3)
+        free_energy = []
+        with torch.no_grad():
+            for one in (loaded.flow, flow):
+                phi, log_q = one.push(z)
+                free_energy.append(float((log_q + action(phi)).mean()))
+        assert free_energy[1] <= free_energy[0]
+
+
+def test_only_a_prior_that_may_move_follows(loaded: LoadedFlow) -> None:
+    action, name = Phi4Action(-4.0, 8.0), "prior.log_amplitude"
+    for settings, moves in (
+        (FinetuneSettings("lora", steps=1), False),
+        (FinetuneSettings("lora", ("prior",), steps=1), True),
+        (FinetuneSettings(steps=1), True),
+    ):
+        plan = AdaptPlan(1, None, settings)
+        led = adapted(loaded.flow, action, plan, trained_for=loaded.action)
+        left = adapted(loaded.flow, action, plan)
+        same = torch.equal(led.state_dict()[name], left.state_dict()[name])
+        assert same != moves

@@ -13,7 +13,8 @@ import torch
 from rram_host.lattice.actions import Action, GrapheneAction, Phi4Action
 from rram_host.lattice.samplers import SAMPLERS, compiled, fourier_hmc, hmc, metropolis
 from rram_host.lattice.samplers import kernels_local as kernels
-from rram_host.lattice.samplers.fourier_hmc import Kernel, gap_mass
+from rram_host.lattice.samplers.fourier_hmc import Kernel
+from rram_host.lattice.samplers.gaussian import gap_mass
 from rram_host.lattice.samplers.local_form import classes, local_form, neighbours
 
 ACTIONS = [Phi4Action(-4.0, 5.5), GrapheneAction(0.8, 0.3)]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rram_host.lattice.actions import Action
+from rram_host.lattice.samplers.gaussian import gap_mass, khat_squared
 from rram_host.lattice.samplers.local_form import PERIOD, LocalForm, bonds, local_form, sine
 from rram_host.lattice.samplers.run import (
     Lengths,
@@ -17,7 +18,7 @@ from rram_host.lattice.samplers.run import (
     require,
 )
 
-__all__ = ["FourierHmcSettings", "gap_mass", "kernel_mass", "run"]
+__all__ = ["FourierHmcSettings", "kernel_mass", "run"]
 
 Array = NDArray[np.float64]
 
@@ -65,7 +66,7 @@ class Kernel:
     def __init__(self, form: LocalForm, mass: float, shape: tuple[int, int]) -> None:
         self.mass = mass
         self._bases = [_hartley(length) for length in shape]
-        self.values = (form.stiffness * _khat_squared(shape) + mass)[:, :, None]
+        self.values = (form.stiffness * khat_squared(shape) + mass)[:, :, None]
 
     def transform(self, x: Array) -> Array:
         """To modes and back: its own inverse."""
@@ -167,30 +168,6 @@ def kernel_mass(action: Action, shape: tuple[int, int]) -> float:
     return mass if square >= 0.0 else max(4.0 * mass, -square)
 
 
-def gap_mass(action: Action, shape: tuple[int, int]) -> float:
-    """Self-consistent mu^2: the mean curvature of U over the Gaussian of covariance K^-1.
-
-    mu^2 = 2 a + 12 b s + c^2 u exp(-c^2 s / 2), s = mean over k of 1 / (z khat^2 + mu^2), solved
-    by damped iteration. For u = b = 0 it is 2 a: the action itself. In phi^4 this is the
-    Hartree mass.
-
-    Args:
-        action: the action S.
-        shape: lattice (L0, L1).
-    """
-    form = local_form(action)
-    momenta = form.stiffness * _khat_squared(shape)
-    mass = max(2.0 * form.square, 1.0)
-    if not (form.quartic or form.cosine):
-        return 2.0 * form.square
-    for _ in range(500):
-        spread = float((1.0 / (momenta + mass)).mean())
-        wave = PERIOD**2 * form.cosine * math.exp(-0.5 * PERIOD**2 * spread)
-        wanted = 2.0 * form.square + 12.0 * form.quartic * spread + wave
-        mass = 0.7 * mass + 0.3 * max(wanted, 0.1 * mass)
-    return mass
-
-
 def _turn(phi: Array, velocity: Array, angle: float) -> None:
     cosine, sine = math.cos(angle), math.sin(angle)
     held = phi * -sine
@@ -219,11 +196,4 @@ def _kinetic(form: LocalForm, mass: float, velocity: Array, work: Array) -> Arra
 def _hartley(length: int) -> Array:
     angles = 2.0 * np.pi * np.outer(np.arange(length), np.arange(length)) / length
     found: Array = (np.cos(angles) + np.sin(angles)) / math.sqrt(length)
-    return found
-
-
-def _khat_squared(shape: tuple[int, int]) -> Array:
-    """Lattice momenta squared, sum over mu of 4 sin^2(k_mu / 2), (L0, L1)."""
-    rows, columns = (4.0 * np.sin(np.pi * np.arange(n) / n) ** 2 for n in shape)
-    found: Array = rows[:, None] + columns[None, :]
     return found

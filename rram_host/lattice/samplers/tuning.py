@@ -3,7 +3,8 @@
 import math
 
 from rram_host.lattice.actions import Action
-from rram_host.lattice.samplers.fourier_hmc import FourierHmcSettings, gap_mass
+from rram_host.lattice.samplers.fourier_hmc import FourierHmcSettings
+from rram_host.lattice.samplers.gaussian import gap_mass
 from rram_host.lattice.samplers.hmc import HmcSettings
 from rram_host.lattice.samplers.local_form import local_form
 from rram_host.lattice.samplers.metropolis import MetropolisSettings
