@@ -1,6 +1,10 @@
 """Measure the published adaptive flow (phi^4, 12 x 12, lambda = 6), made exact: quality and speed.
 
+One run says little of ESS and acceptance, because a few draws carry most of the weight: --runs
+draws again with other seeds, of the statistics too, and tells how the figures spread.
+
 Example: python bench_scripts/published_anf.py --checkpoint anf_phi4_12x12_base.zip
+         python bench_scripts/published_anf.py --checkpoint anf_phi4_12x12_base.zip --runs 16
 """
 
 from __future__ import annotations
@@ -87,6 +91,18 @@ def table(found: dict[str, float]) -> Table:
     return rows
 
 
+def spread(runs: list[dict[str, float]]) -> Table:
+    """How the figures of runs spread: median, and between which values two thirds of them lie."""
+    rows = Table("", "median", "16 to 84 %", "all", "published", title=f"{len(runs)} runs")
+    for name in runs[0]:
+        least, low, middle, high, most = np.percentile(
+            [r[name] for r in runs], [0, 16, 50, 84, 100]
+        )
+        values = (f"{middle:.4g}", f"{low:.4g} to {high:.4g}", f"{least:.4g} to {most:.4g}")
+        rows.add_row(name, *values, EXPECTED.get(name, ""))
+    return rows
+
+
 def counted(settings: MixerSettings) -> Table:
     """Weights, vectors and multiply-accumulates, layer by layer."""
     layers = layer_counts(settings)
@@ -109,16 +125,20 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4096, help="drawn together")
     parser.add_argument("--statistics", type=int, default=4096, help="draws that set the norms")
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn")
+    parser.add_argument("--runs", type=int, default=1, help="of seeds that count up")
     parser.add_argument("--json", action="store_true", help="one object instead of tables")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    loaded = load_published(options.checkpoint, options.statistics, options.seed)
-    found = measured(loaded, options.draws, options.batch, options.seed + 1)
+    found = []
+    for seed in range(options.seed, options.seed + 2 * options.runs, 2):
+        loaded = load_published(options.checkpoint, options.statistics, seed)
+        found.append(measured(loaded, options.draws, options.batch, seed + 1))
+        if options.json:
+            print(json.dumps({"seed": seed, **found[-1]}), flush=True)
     if options.json:
-        print(json.dumps(found))
         return
     console = Console()
-    console.print(table(found))
+    console.print(table(found[0]) if options.runs == 1 else spread(found))
     console.print(counted(loaded.flow.settings))
     console.print(counted(MixerSettings()))
 

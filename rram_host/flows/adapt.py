@@ -18,6 +18,7 @@ from rram_host.flows.protocol import Flow
 from rram_host.flows.training import FinetuneSettings, finetune, moving
 from rram_host.lattice.actions import Action
 from rram_host.lattice.samplers.gaussian import propagator
+from rram_host.lattice.samplers.local_form import local_form
 
 __all__ = ["AdaptPlan", "adapted", "follow", "with_errors"]
 
@@ -98,7 +99,9 @@ def follow(flow: Flow, before: Action, action: Action, draws: int, seed: int) ->
     a(k) grows by a part of log[D'(k) / D(k)] / 2, with D and D' the propagators of the Gaussian
     theories nearest to both actions (`gaussian.propagator`): the part, in quarters from 0 to 1,
     whose mean of log q + S over the same draws is least. A few tens of optimiser steps at the
-    usual rates cannot move the spectrum as far; this costs as much as two of them.
+    usual rates cannot move the spectrum as far; this costs as much as two of them. For actions with
+    a free theory in them, like a graphene wire: the quadratic part of phi^4 at m2 < 0 is no weight,
+    the spectrum in front of such a flow is its own, and stays.
 
     Args:
         flow: changed in place; one without a `SpectralPrior` is left as it is.
@@ -109,6 +112,8 @@ def follow(flow: Flow, before: Action, action: Action, draws: int, seed: int) ->
     """
     prior = getattr(flow, "prior", None)
     if not isinstance(prior, SpectralPrior) or before == action:
+        return
+    if min(local_form(before).square, local_form(action).square) <= 0.0:
         return
     ratio = torch.from_numpy(propagator(action, prior.shape) / propagator(before, prior.shape))
     start, way = prior.log_amplitude.clone(), prior.by_class(0.5 * ratio.log())

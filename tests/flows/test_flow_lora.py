@@ -177,28 +177,40 @@ def test_following_a_free_wire_needs_no_training() -> None:
     assert figures(flow, action, 4096)["ess"] > 0.99
 
 
-def test_following_never_raises_the_free_energy(loaded: LoadedFlow) -> None:
-    z = loaded.flow.draw(256, torch.Generator().manual_seed(3))
-    for action in (Phi4Action(-4.0, 8.0), Phi4Action(-4.0, 4.5), loaded.action):
-        flow = copy.deepcopy(loaded.flow)
-        follow(flow, loaded.action, action, 256, 3)
+@pytest.fixture(scope="module")
+def wire() -> LoadedFlow:
+    return checkpoint.load(checkpoint.resolve("graphene_L6_g1_m0.2"))
+
+
+def test_following_never_raises_the_free_energy(wire: LoadedFlow) -> None:
+    z = wire.flow.draw(256, torch.Generator().manual_seed(3))
+    for action in (GrapheneAction(0.5, 0.2), GrapheneAction(1.0, 0.4), wire.action):
+        flow = copy.deepcopy(wire.flow)
+        follow(flow, wire.action, action, 256, 3)
         free_energy = []
         with torch.no_grad():
-            for one in (loaded.flow, flow):
+            for one in (wire.flow, flow):
                 phi, log_q = one.push(z)
                 free_energy.append(float((log_q + action(phi)).mean()))
         assert free_energy[1] <= free_energy[0]
 
 
-def test_only_a_prior_that_may_move_follows(loaded: LoadedFlow) -> None:
-    action, name = Phi4Action(-4.0, 8.0), "prior.log_amplitude"
+def test_only_a_prior_that_may_move_follows(wire: LoadedFlow) -> None:
+    action, name = GrapheneAction(0.5, 0.2), "prior.log_amplitude"
     for settings, moves in (
         (FinetuneSettings("lora", steps=1), False),
         (FinetuneSettings("lora", ("prior",), steps=1), True),
         (FinetuneSettings(steps=1), True),
     ):
         plan = AdaptPlan(1, None, settings)
-        led = adapted(loaded.flow, action, plan, trained_for=loaded.action)
-        left = adapted(loaded.flow, action, plan)
+        led = adapted(wire.flow, action, plan, trained_for=wire.action)
+        left = adapted(wire.flow, action, plan)
         same = torch.equal(led.state_dict()[name], left.state_dict()[name])
         assert same != moves
+
+
+def test_a_theory_without_a_free_part_is_not_followed(loaded: LoadedFlow) -> None:
+    flow = copy.deepcopy(loaded.flow)
+    follow(flow, loaded.action, Phi4Action(-4.0, 8.0), 64, 0)
+    was = loaded.flow.state_dict()
+    assert all(torch.equal(value, was[name]) for name, value in flow.state_dict().items())
