@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,10 @@ class Board:
         spec: how the board is wired.
         passport: of the chip; None where the board was opened without.
         opened_clock_s: the board's clock when it was opened, in seconds.
+        any_opened: whether this process has opened a board.
     """
+
+    any_opened: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class Board:
             passport.note_opened(name, spec)
             passport.save()  # what cannot be kept is said before the first pulse
         self._closed = False
+        Board.any_opened = True
         atexit.register(self.close)  # a board that nobody closes is made safe all the same
 
     @property

@@ -32,6 +32,7 @@ from rram_host.cli.selftest_command import selftest
 from rram_host.cli.train_command import train
 from rram_host.errors import ContractError, InputError, RramError, UnsafeDensityError
 from rram_host.experiments.catalogue import EXPERIMENTS
+from rram_host.session import Board
 
 
 @click.group(
@@ -87,7 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = cli.main(args=arguments, standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        report_error("interrupted; rails of an open board were made safe")
+        made_safe = "; rails of an open board were made safe" if Board.any_opened else ""
+        report_error(f"interrupted{made_safe}")
         sys.exit(130)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

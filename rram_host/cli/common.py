@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from rich.progress import (
 from firmware_bridge.board_spec import BoardSpec
 from firmware_bridge.recording import refuse_existing
 from rram_host import session
+from rram_host.cli.file_names import FolderName
 from rram_host.errors import InputError
 from rram_host.records.run_folder import RunFolder, plain
 from rram_host.session import Board
@@ -131,6 +132,16 @@ def open_board(
     return session.open_board(url, spec, check, passport, check_map, trace())
 
 
+def tell_of_emulation(urls: Sequence[str]) -> None:
+    """Say beforehand that several arrays are emulated: it takes this computer's time."""
+    emulated = sum(url.startswith("sim:") for url in urls)
+    if emulated > 1:
+        report_error(
+            f"{emulated} arrays are needed, emulated on this computer, one after another; how long "
+            "it takes is told after the first one"
+        )
+
+
 def spec_option(function: Function) -> Function:
     """--spec NAME or FILE."""
     return click.option(
@@ -197,7 +208,7 @@ def out_option(function: Function) -> Function:
     """--out DIR."""
     return click.option(
         "--out",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=FolderName(),
         metavar="DIR",
         help="Record data, settings and pictures in this folder (made if missing).",
     )(function)
@@ -258,6 +269,10 @@ class BarObserver:
             _go_on()
 
         return advance
+
+    def tell(self, text: str) -> None:
+        """A line on stderr while a step runs, in JSON mode too."""
+        self._bar.console.print(f"rram: {text}", markup=False, soft_wrap=True)
 
     def end(self, name: str, wall_s: float, board_s: float, note: str) -> None:
         """Print the step with its times."""

@@ -31,6 +31,7 @@ from rram_host.cli.common import (
     report_error,
     stop,
 )
+from rram_host.cli.file_names import RUN_FILE
 from rram_host.cli.plan_options import options_of, plan_from
 from rram_host.errors import InputError
 from rram_host.experiments.experiment import Experiment, Finding
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from rram_host.records.run_file import RunFile
 
 _RUNS = Path("runs")
+_LARGEST_COUNT = 1e12  # beyond, nobody counts
 _ON_ITS_WAY = b"\nfinishing this unit; Ctrl-C again stops now\n"
 
 
@@ -64,7 +66,7 @@ def experiment_command(experiment: Experiment[Any]) -> click.Command:
         on_a_board(
             click.option(
                 "--out",
-                type=file,
+                type=RUN_FILE,
                 metavar="FILE.h5",
                 help="Run file to make; its folder must exist. Default runs/TIME-NAME.h5.",
             )(
@@ -267,14 +269,17 @@ def draw_run(experiment: Experiment[Any], plan: Any, run: RunFile, path: Path) -
 
 
 def number(value: float, error: float | None, unit: str) -> str:
-    """A number with its error, as a person reads it: two digits of the error.
+    """A number with its error, as a person reads it: two digits of the error, counts whole.
 
     >>> number(49.8312, 0.0203, "µS")
     '49.831 ± 0.020 µS'
+    >>> number(200000, None, "")
+    '200000'
     """
     if not math.isfinite(value):
         return "not known"
-    text = f"{value:.4g}"
+    whole = value == int(value) and abs(value) < _LARGEST_COUNT
+    text = f"{value:.0f}" if whole else f"{value:.4g}"
     if error is not None and math.isfinite(error) and error > 0:
         digits = 1 - math.floor(math.log10(error))
         few = f".{max(digits, 0)}f" if abs(digits) < 9 else ".3g"

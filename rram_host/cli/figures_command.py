@@ -24,13 +24,15 @@ from rram_host.cli.common import (
     open_board,
     progress_bar,
     refuse_record,
+    report_error,
     say,
     seed_option,
 )
 from rram_host.cli.experiment_command import finishing_first, number
+from rram_host.cli.file_names import FolderName
 from rram_host.errors import InputError
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FOLDER = FolderName()
 _FIRST = 4  # findings of a panel that are printed where the paper says nothing of them
 
 
@@ -203,6 +205,7 @@ def _lattice_figure(
             progress=lambda piece, done, total: advance(done, total, piece),
             should_stop=should_stop,
             done=lambda job: say(as_json, f"{job.method}: {job.system.model}"),
+            tell=report_error,
         )
     picture, rows = figure.write(context, folder)
     values = {"folder": folder, "picture": picture, "finished": finished, "rows": rows}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,13 +22,18 @@ from rram_host.cli.common import (
     report_error,
     say,
     spec_option,
+    tell_of_emulation,
     trace,
 )
+from rram_host.cli.file_names import FileEnding
 from rram_host.cli.plan_options import Several
 from rram_host.cli.train_command import COUPLINGS, Lattice, action_options, say_figures
+from rram_host.cli.training_run import Repeatable, TrainingRun, called_again, check_results
 from rram_host.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rram_host.flows.adapt import AdaptPlan
     from rram_host.flows.checkpoint import LoadedFlow
     from rram_host.flows.protocol import Flow
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
 _NAMES = Several(click.STRING, None)
 
 
-@click.command()
+@click.command(cls=Repeatable)
 @json_option
 @click.argument("model")
 @action_options
@@ -90,9 +94,15 @@ _NAMES = Several(click.STRING, None)
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FileEnding(".safetensors", "a flow"),
     metavar="FILE.safetensors",
-    help="Where the adapted flow goes; default runs/finetune/MODEL.safetensors.",
+    help="Where the adapted flow goes; default runs/finetune/MODEL.safetensors. Its state is kept "
+    "beside it, as FILE.state, until it is done.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with an adaptation that was broken off, in software: the same command again.",
 )
 @click.option("--force", is_flag=True, help="Write over an earlier result.")
 @click.option(
@@ -107,20 +117,29 @@ def finetune(model: str, as_json: bool, **given: Any) -> None:
     MODEL is a shipped flow or a file. Low-rank corrections (LoRA) run beside the dense products;
     how many numbers are trained, and which share of the flow is digital, is printed.
 
+    In software an adaptation that was broken off (Ctrl-C, kill) goes on with --resume, to the same
+    weights bit for bit.
+
     \b
     rram finetune phi4_L4 --lam 6
     rram finetune phi4_L4 --lam 6 --rank 1 --attach wt --parameters lora --also prior
     rram finetune phi4_L4 --errors 0.025 --parameters lora --rank 2
     rram finetune phi4_L4 --board 'sim://?seed=7' --rank 1
+    rram finetune phi4_L12 --lam 6 --steps 2000 --out runs/lam6.safetensors
+    rram finetune phi4_L12 --lam 6 --steps 2000 --out runs/lam6.safetensors --resume
     rram finetune phi4_L4 --lam 6 --compare --out runs/lam6.safetensors
     """
     need_torch()
     asked = _asked(model, given)
-    found = _on_boards(asked, as_json) if given["boards"] else _in_software(asked)
-    _save(asked, found)
-    results = {"file": asked.out, **found.values(asked.plan)}
-    if given["compare"]:
-        results["comparison"] = _compare(asked)
+    run = _run(asked, as_json)
+    adapted = None if given["boards"] else _train(asked, run)
+    with run.telling_how_to_go_on():
+        found = _on_boards(asked, as_json) if adapted is None else _measured(asked, adapted)
+        _save(asked, found)
+        results = {"file": asked.out, **found.values(asked.plan)}
+        if given["compare"]:
+            results["comparison"] = _compare(asked)
+    run.state.unlink(missing_ok=True)
     emit(as_json, results)
     if not as_json:
         _tell(asked, results)
@@ -145,7 +164,7 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Found:
-    """What came out: the flow, and figures by name."""
+    """What came out: the flow, figures by name, and log entries of this call."""
 
     flow: Flow
     figures: dict[str, dict[str, float]]
@@ -161,7 +180,7 @@ class _Found:
         return {
             "figures": self.figures,
             "steps": plan.finetune.steps,
-            "seconds": self.log[-1].seconds,
+            "seconds": self.log[-1].seconds if self.log else None,
             "ranks": ranks_of(self.flow),
             "numbers": asdict(numbers),
             "trained_numbers": trained,
@@ -181,6 +200,11 @@ def _asked(model: str, given: dict[str, Any]) -> _Asked:
     loaded = checkpoint.load(path)
     check_lattice(loaded, given["lattice"])
     action = _action(loaded, given)
+    if given["boards"] and given["resume"]:
+        raise InputError(
+            "--resume and --board exclude each other: weights read back from a chip again are "
+            "others, so an adaptation to them begins again (--force)"
+        )
     if given["boards"] and given["errors"] is not None:
         raise InputError("--errors and --board exclude each other: a board has errors of its own")
     if action == loaded.action and given["errors"] is None and not given["boards"]:
@@ -215,30 +239,46 @@ def _action(loaded: LoadedFlow, given: dict[str, Any]) -> Action:
 
 
 def _check_out(asked: _Asked) -> None:
-    suffixes = ("png", "csv", "json") if asked.given["compare"] else ()
-    for file in (asked.out, *(asked.beside(suffix) for suffix in suffixes)):
-        if file.exists() and not asked.given["force"]:
-            raise InputError(f"{file} exists: --force writes over it, --out goes elsewhere")
+    given, state = asked.given, asked.beside("state")
+    suffixes = ("png", "csv", "json") if given["compare"] else ()
+    results = (asked.out, *(asked.beside(suffix) for suffix in suffixes))
+    check_results(state, results, True, given["resume"], given["force"], "--out goes elsewhere")
     try:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
+        if given["force"]:
+            state.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write into {asked.out.parent}: {error.strerror}") from None
 
 
-def _in_software(asked: _Asked) -> _Found:
+def _run(asked: _Asked, as_json: bool) -> TrainingRun:
+    steps, go_on = asked.plan.finetune.steps, called_again("--resume")
+    return TrainingRun("finetune", steps, asked.beside("state"), go_on, as_json)
+
+
+def _train(asked: _Asked, run: TrainingRun) -> tuple[Flow, list[TrainLog]]:
+    """The flow adapted in software, and the log, which a resumed one continues."""
     refuse_record("without --board")
     from rram_host.flows.adapt import adapted
-    from rram_host.flows.ship import figures
 
     log: list[TrainLog] = []
-    with progress_bar("finetune") as advance:
-        flow = adapted(
-            asked.base,
-            asked.action,
-            asked.plan,
-            _shower(asked, log, advance),
-            trained_for=asked.loaded.action,
+
+    def job(show: Callable[[TrainLog], None], over: Callable[[], bool]) -> Flow:
+        def keep(entry: TrainLog) -> None:
+            log.append(entry)
+            show(entry)
+
+        return adapted(
+            asked.base, asked.action, asked.plan, keep, run.state, over, asked.loaded.action
         )
+
+    return run.run(job), log
+
+
+def _measured(asked: _Asked, adapted: tuple[Flow, list[TrainLog]]) -> _Found:
+    from rram_host.flows.ship import figures
+
+    flow, log = adapted
     found = {"before": asked.base, "adapted": flow}
     return _Found(flow, {name: figures(f, asked.action) for name, f in found.items()}, log)
 
@@ -258,6 +298,7 @@ def _on_boards(asked: _Asked, as_json: bool) -> _Found:
     urls = board_urls(asked.given["boards"], needed)
     if trace() is not None and len(urls) > 1:
         raise InputError(f"--record: the flow takes {len(urls)} boards, one can be recorded")
+    tell_of_emulation(urls)
     with ExitStack() as stack:
         observer = stack.enter_context(closing(BarObserver(as_json)))
         boards = [stack.enter_context(open_board(url, asked.given["spec"])) for url in urls]
@@ -267,17 +308,6 @@ def _on_boards(asked: _Asked, as_json: bool) -> _Found:
             boards, asked.loaded, asked.action, asked.plan, plan, steps, callback=log.append
         )
     return _Found(found.flow, found.figures, log)
-
-
-def _shower(
-    asked: _Asked, log: list[TrainLog], advance: Callable[..., None]
-) -> Callable[[TrainLog], None]:
-    def show(entry: TrainLog) -> None:
-        log.append(entry)
-        note = f"loss {entry.loss:.4f} ESS {entry.ess:.3f} std(log w) {entry.std_log_w:.3f}"
-        advance(entry.step, asked.plan.finetune.steps, note)
-
-    return show
 
 
 def _save(asked: _Asked, found: _Found) -> None:

@@ -22,17 +22,35 @@ from rram_host.cli.common import (
     say,
     seed_option,
 )
+from rram_host.cli.file_names import FolderName
 from rram_host.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rram_host.experiments.lattice_run import LatticeRun
     from rram_host.experiments.physics_check import Comparison, Report
     from rram_host.lattice.actions import Action
 
+# Functions of averages, as "derived" has them; xi is the correlation length, in lattice units.
+_DERIVED = {
+    "U4": "Binder cumulant 1 - <M^4> / (3 <M^2>^2): 0 Gaussian, 2/3 two peaks",
+    "xi_2nd": "correlation length xi, from the second moment of G(t)",
+    "xi_cosh": "xi as 1 / gap",
+    "gap": "mass gap m: cosh[m (t - L/2)] fitted to G(t)",
+    "meff": "effective mass at one t near L/6, to compare with gap",
+    "xi_eq27": "xi by eq. 27 of the paper, 1 / mean of meff: unusable for L >> xi",
+    "condensate": "chiral condensate of a graphene wire",
+}
 _NAMES = {"phi4": {"m2": -4.0, "lam": 5.5}, "graphene": {"g": 1.0, "m_over_g": 0.2}}
 
 
-@click.command()
+def _explained(names: Iterable[str]) -> list[str]:
+    """A line for each of the derived quantities."""
+    return [f"{name:<10} {text}" for name, text in _DERIVED.items() if name in names]
+
+
+@click.command(epilog="\b\n" + "\n".join(["In the table's second part:", *_explained(_DERIVED)]))
 @click.option("--action", type=click.Choice(list(_NAMES)), default="phi4", show_default=True)
 @click.option(
     "--L", "length", type=click.IntRange(1), default=12, show_default=True, help="Lattice length."
@@ -62,7 +80,7 @@ _NAMES = {"phi4": {"m2": -4.0, "lam": 5.5}, "graphene": {"g": 1.0, "m_over_g": 0
 @seed_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FolderName(but=".npz"),
     metavar="PATH",
     help="FILE.npz for configurations and history, or a folder for these, settings and a picture.",
 )
@@ -185,6 +203,8 @@ def _print_run(made: LatticeRun) -> None:
     for name, (value, error) in found["derived"].items():
         table.add_row(name, f"{value:.6f}", f"{error:.6f}", "", "", "")
     Console(width=100, highlight=False, markup=False).print(table)
+    for line in _explained(found["derived"]):
+        click.echo(line)
 
 
 @click.command("check-physics")

@@ -24,6 +24,7 @@ from rram_host.cli.common import (
     report_error,
     say,
     say_left_out,
+    tell_of_emulation,
     trace,
 )
 from rram_host.cli.experiment_command import finishing_first, fresh_run_file
@@ -246,6 +247,7 @@ def _on_boards(asked: _Asked, job: Job, steps: Steps, found: _Found) -> None:
     )
     needed = 1 if deploy.reprogram else arrays_needed(job.loaded.flow, deploy.scheme)
     urls = board_urls(given["boards"] or (DEFAULT_BOARD,), needed)
+    tell_of_emulation(urls)
     with ExitStack() as stack:
         boards = _opened(stack, urls, asked)
         steps.board_time_s = lambda: board_time_s(boards)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from rram_host.cli.common import DEFAULT_BOARD, record_option, seed_option, spec_option
+from rram_host.cli.file_names import RUN_FILE
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -88,7 +89,7 @@ _ARRAY = _options(
 _RECORD = _options(
     click.option(
         "--out",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=RUN_FILE,
         metavar="FILE.h5",
         help="Run file to make; its folder must exist. Default runs/TIME-sample.h5.",
     ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,18 +17,16 @@ from rram_host.cli.common import (
     need_torch,
     open_board,
     passport_option,
-    progress_bar,
     record_option,
     refuse_record,
-    report_error,
     say,
 )
-from rram_host.cli.experiment_command import finishing_first
+from rram_host.cli.file_names import FolderName
+from rram_host.cli.training_run import TrainingRun, check_results
 from rram_host.errors import InputError
 
 if TYPE_CHECKING:
     from rram_host.flows.recipe import Recipe
-    from rram_host.flows.training import TrainLog
 
 DEFAULT_PRESET = "phi4_L4"
 COUPLINGS = ("m2", "lam", "g", "m_over_g")  # fields of actions, and their options
@@ -101,7 +97,7 @@ def action_options(function: Function) -> Function:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FolderName(),
     default=Path("runs/train"),
     show_default=True,
     metavar="DIR",
@@ -185,20 +181,14 @@ class TrainFiles:
         """
         from rram_host.flows.recipe import to_toml
 
-        if resume and force:
-            raise InputError("--resume and --force exclude each other")
-        if resume and not self.state.exists():
-            raise InputError(f"nothing to resume: there is no {self.state}")
-        there = [file for file in (self.state, self.model, self.log, self.picture) if file.exists()]
-        if there and not (resume or force):
-            hint = "--resume goes on with it, " if there[0] == self.state else ""
-            raise InputError(
-                f"{there[0]} exists: {hint}--force writes over it, --out or --name go elsewhere"
-            )
+        results = (self.model, self.log, self.picture)
+        elsewhere = "--out or --name go elsewhere"
+        check_results(self.state, results, self.recipe.exists(), resume, force, elsewhere)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not resume:
+            if force:
                 self.state.unlink(missing_ok=True)
+            if not self.state.exists():
                 self.recipe.write_text(to_toml(recipe), encoding="utf-8")
         except OSError as error:
             raise InputError(f"cannot write into {self.folder}: {error.strerror}") from None
@@ -279,30 +269,14 @@ def _train(
     recipe: Recipe, files: TrainFiles, seconds: float | None, as_json: bool
 ) -> dict[str, Any]:
     from rram_host.flows import ship
-    from rram_host.flows.training import TrainingStopped
     from rram_host.records.train_plots import training
 
-    end = math.inf if seconds is None else time.monotonic() + seconds
+    run = TrainingRun("train", recipe.train.steps, files.state, files.how_to_go_on, as_json)
     try:
-        with progress_bar("train") as advance, finishing_first() as interrupted:
-            advance(0, recipe.train.steps)
-
-            def show(log: TrainLog) -> None:
-                note = f"loss {log.loss:.4f} ESS {log.ess:.3f} std(log w) {log.std_log_w:.3f}"
-                advance(log.step, recipe.train.steps, note)
-
-            def over() -> bool:
-                return interrupted() or time.monotonic() >= end
-
-            found = ship.ship(files.name, files.folder, recipe, show, files.state, over)
-    except TrainingStopped as stopped:
-        emit(as_json, {"file": None, "state": files.state, "status": "stopped"})
-        report_error(f"{stopped}; to go on: {files.how_to_go_on}")
-        raise SystemExit(130 if interrupted() else 0) from None
-    except (KeyboardInterrupt, SystemExit):
-        if files.state.exists():
-            report_error(f"to go on: {files.how_to_go_on}")
-        raise
+        found = run.run(
+            lambda show, over: ship.ship(files.name, files.folder, recipe, show, files.state, over),
+            seconds,
+        )
     except OSError as error:
         raise InputError(f"cannot write into {files.folder}: {error.strerror}") from None
     title = f"{files.name}: {recipe.train.steps} steps of {recipe.train.batch} fields"

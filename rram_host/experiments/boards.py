@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -85,38 +87,88 @@ def open_boards(
         ]
 
 
-def calibrate_boards(boards: Sequence[Board], turns: int, seed: int, steps: Steps) -> None:
+def calibrate_boards(boards: Sequence[Board], turns: int, seed: int, steps: Steps) -> bool:
     """Calibrate the boards that have no calibration, on random cells; what is stored is lost.
 
     A calibration needs rows that conduct and cells that differ. The weights of a model give neither
     for sure: its last array may be almost empty, and most of its weights may be small.
 
     Args:
-        boards: open boards.
+        boards: open boards, which are to be programmed once more afterwards.
         turns: of `CalibrationPlan`; 0 for no calibration at all.
         seed: of the random cells.
-        steps: is told of both steps.
+        steps: is told of both steps, and of several boards, after the first one, how long the rest
+            takes.
+
+    Returns:
+        Whether that was told.
 
     Raises:
         BoardFault: too few cells of a board conduct.
     """
     todo = [board for board in boards if not board.array.calibration.measured] if turns else []
     if not todo:
-        return
+        return False
     rng = np.random.default_rng(seed)
+    _calibrate(todo[:1], turns, rng, steps, f"the first of {len(todo)}" if todo[1:] else "")
+    if not todo[1:]:
+        return False
+    prepare_s, measure_s = (step.wall_s for step in steps.done[-2:])
+    # the weights take about what random cells take
+    left_s = len(todo[1:]) * (prepare_s + measure_s) + len(boards) * prepare_s
+    steps.tell(f"{len(boards)} arrays: about {_about(left_s)} to calibrate and program them")
+    _calibrate(todo[1:], turns, rng, steps, f"the other {len(todo[1:])}")
+    return True
+
+
+def _calibrate(
+    boards: Sequence[Board], turns: int, rng: np.random.Generator, steps: Steps, which: str
+) -> None:
+    which = f"{which}; " if which else ""
     with steps("program random cells") as step:
         failed = 0
-        for number, board in enumerate(todo):
+        for number, board in enumerate(boards):
             cells = rng.uniform(*_PREPARED_SIEMENS, board.array.shape)
-            report = board.array.program(cells, None, _part(number, len(todo), step))
+            report = board.array.program(cells, None, _part(number, len(boards), step))
             failed += len(report.failed)
-        step.note = f"for a calibration; {failed} failed"
+        step.note = f"{which}for a calibration; {failed} failed"
     with steps("calibrate") as step:
-        for number, board in enumerate(todo):
-            found = board.calibrate(CalibrationPlan(turns=turns), _part(number, len(todo), step))
-            step.note = _lines(found.lines)
-        if len(todo) > 1:
-            step.note = f"{len(todo)} boards; the last one: {step.note}"
+        for number, board in enumerate(boards):
+            found = board.calibrate(CalibrationPlan(turns=turns), _part(number, len(boards), step))
+        last = "the last one: " if boards[1:] else ""
+        step.note = f"{which}{last}{_lines(found.lines)}"
+
+
+def telling_how_long(
+    steps: Steps, arrays: int, first_cells: int, advance: Callable[[int, int], None]
+) -> Callable[[int, int], None]:
+    """Progress of programming several arrays that says once, after the first, what the rest takes.
+
+    Args:
+        steps: is told.
+        arrays: how many there are.
+        first_cells: cells of the first one.
+        advance: is told of the progress all the same.
+    """
+    start, told = time.perf_counter(), False
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        advance(done, total)
+        if done > first_cells and not told:
+            told, left_s = True, (time.perf_counter() - start) * (total / done - 1.0)
+            steps.tell(f"{arrays} arrays: about {_about(left_s)} to program them")
+
+    return progress
+
+
+def _about(duration_s: float) -> str:
+    """A duration to wait for, roughly.
+
+    >>> _about(8.3), _about(171.0)
+    ('9 s', '3 min')
+    """
+    return f"{duration_s / 60:.0f} min" if duration_s >= 90 else f"{math.ceil(duration_s)} s"
 
 
 def _part(number: int, parts: int, step: Step) -> Callable[[int, int], None]:

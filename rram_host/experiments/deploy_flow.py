@@ -21,7 +21,13 @@ from rram_host.analog.deploy import (
 from rram_host.analog.exactness import check_density, refuse_inexact
 from rram_host.analog.reprogrammed import ReprogrammedArray
 from rram_host.errors import InputError
-from rram_host.experiments.boards import board_time_s, board_urls, calibrate_boards, open_boards
+from rram_host.experiments.boards import (
+    board_time_s,
+    board_urls,
+    calibrate_boards,
+    open_boards,
+    telling_how_long,
+)
 from rram_host.experiments.steps import Steps
 from rram_host.flows.checkpoint import LoadedFlow
 from rram_host.flows.protocol import Flow
@@ -213,9 +219,13 @@ def calibrate_and_program(
     """
     layouts = _layouts(boards, loaded.flow, plan)
     check_boards(layouts, len(boards))
-    calibrate_boards(boards[: len(layouts)], plan.calibration_turns, plan.seed, steps)
+    used = boards[: len(layouts)]
+    told = calibrate_boards(used, plan.calibration_turns, plan.seed, steps)
     with steps("program and read back") as step:
-        found = _program(boards, layouts, plan, step.advance)
+        advance = step.advance
+        if not told:
+            advance = telling_how_long(steps, len(layouts), layouts[0].cells, advance)
+        found = _program(boards, layouts, plan, advance)
         step.note = programmed(found)
     return found
 

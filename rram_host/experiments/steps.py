@@ -18,6 +18,10 @@ class Observer(Protocol):
         """A step begins; the answer is called with (done, total)."""
         ...
 
+    def tell(self, text: str) -> None:
+        """Something to know before the step at hand has ended."""
+        ...
+
     def end(self, name: str, wall_s: float, board_s: float, note: str) -> None:
         """A step has ended."""
         ...
@@ -29,6 +33,9 @@ class Silent:
     def begin(self, name: str) -> Advance:
         """Nothing."""
         return lambda done, total: None
+
+    def tell(self, text: str) -> None:
+        """Nothing."""
 
     def end(self, name: str, wall_s: float, board_s: float, note: str) -> None:
         """Nothing."""
@@ -68,6 +75,10 @@ class Steps:
         step.wall_s, step.board_s = time.perf_counter() - start, self._board() - board
         self.done.append(step)
         self.observer.end(name, step.wall_s, step.board_s, step.note)
+
+    def tell(self, text: str) -> None:
+        """Tell the observer something."""
+        self.observer.tell(text)
 
     def _board(self) -> float:
         return self.board_time_s() if self.board_time_s else 0.0

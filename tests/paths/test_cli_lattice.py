@@ -45,6 +45,8 @@ def test_hmc_leaves_a_folder_with_a_picture_and_prints_a_table(tmp_path: Path):
     )
     assert done.exception is None, done.exception
     assert "absM" in done.output and "xi_2nd" in done.output and "effective / s" in done.output
+    assert "xi_eq27    xi by eq. 27 of the paper" in done.output
+    assert "condensate" not in done.output  # that is a graphene wire's
     assert {each.name for each in (tmp_path / "w").iterdir()} == {
         "run.json",
         "samples.npz",
@@ -52,6 +54,20 @@ def test_hmc_leaves_a_folder_with_a_picture_and_prints_a_table(tmp_path: Path):
     }
     record = json.loads((tmp_path / "w" / "run.json").read_text())
     assert record["status"] == "done" and record["results"]["action"]["lam"] == 5.0
+
+
+def test_help_explains_what_is_derived():
+    text = _run("hmc", "--help").output
+    for line in ("Binder cumulant", "xi as 1 / gap", "eq. 27 of the paper", "L >> xi"):
+        assert line in text
+    explained = text.partition("second part:")[2].splitlines()
+    assert len(explained) == 8 and max(map(len, explained)) <= 80  # a line each
+
+
+def test_out_is_an_npz_file_or_a_folder(tmp_path: Path):
+    done = _run("hmc", "--L", 4, "-n", 640, "--out", tmp_path / "x.csv")
+    assert isinstance(done.exception, click.BadParameter)
+    assert "a file that ends in .npz, or a folder" in done.exception.format_message()
 
 
 def test_the_same_seed_gives_the_same_numbers():

@@ -13,7 +13,9 @@ from click import BadParameter
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from rram_host.cli import cli, main
+from rram_host.cli import cli, main, sample_command
+from rram_host.cli.experiment_command import number
+from rram_host.cli.file_names import FolderName
 from rram_host.errors import InputError
 from rram_host.experiments.sample_lattice import load_samples
 from rram_host.flows import checkpoint
@@ -90,6 +92,51 @@ def test_runs_show_and_plot_know_these_files(tmp_path: Path):
         done = CliRunner().invoke(cli, ["runs", command, str(path)], standalone_mode=False)
         assert done.exception is None and word in done.stdout
     assert (tmp_path / "s.png").stat().st_size > 20_000
+
+
+def test_counts_are_printed_whole():
+    assert number(200_000, None, "") == "200000"
+    assert number(123_456.0, None, "proposals") == "123456 proposals"
+    assert number(0.123456, None, "") == "0.1235"
+    assert number(200_000.0, 1300.0, "") == "200000 ± 1300"
+    assert number(float("inf"), None, "") == "not known"
+
+
+@pytest.mark.parametrize("command", [("sample", "--software"), ("iv",)])
+def test_a_run_file_of_another_ending_is_refused_at_once(command: tuple[str, ...], tmp_path: Path):
+    arguments = [*command, "--out", str(tmp_path / "x.csv")]
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert isinstance(done.exception, BadParameter)
+    assert "x.csv: the name of a run file ends in .h5" in done.exception.format_message()
+
+
+@pytest.mark.parametrize("command", ["train", "check-physics", "read", "figures fig3"])
+def test_a_folder_that_is_called_like_a_file_is_refused_at_once(command: str, tmp_path: Path):
+    arguments = [*command.split(), "--out", str(tmp_path / "x.csv")]
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert isinstance(done.exception, BadParameter)
+    assert "this must be a folder, not a .csv file" in done.exception.format_message()
+
+
+def test_a_folder_may_have_a_dot_in_its_name(tmp_path: Path):
+    (tmp_path / "old.csv").mkdir()
+    for name in ("x", "lam5.2", "old.csv"):
+        assert FolderName().convert(str(tmp_path / name), None, None) == tmp_path / name
+
+
+def test_several_emulated_arrays_are_told_of_beforehand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def opened(*_: object) -> None:
+        raise InputError("this far")
+
+    monkeypatch.setattr(sample_command, "_opened", opened)
+    for model, told in (("realnvp_phi4_L4", "13 arrays are needed, emulated"), ("phi4_L4", "")):
+        with pytest.raises(SystemExit):
+            main(["sample", "--model", model, "--board", "sim://?seed=7", "--json"])
+        found = capsys.readouterr()
+        assert found.out == "" and told in found.err
+        assert ("emulated" in found.err) is bool(told)
 
 
 def nan_model(tmp_path: Path) -> Path:

@@ -42,6 +42,7 @@ def record(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     done: Callable[[Job], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Context, bool]:
     """Do the work that the folder does not hold yet.
 
@@ -51,6 +52,7 @@ def record(
         progress: told how far a piece is.
         should_stop: asked after every piece.
         done: told of every piece that is done or found.
+        tell: told how long emulated arrays take, once that is known.
 
     Returns:
         Samples so far, and whether they are all.
@@ -58,15 +60,15 @@ def record(
     Raises:
         InputError: the folder holds pieces of other settings.
     """
-    store, todo = Store(folder / "work"), jobs(plan)
+    store, todo = Store(folder / "work"), jobs(plan, tell)
     samples: dict[tuple[str, System], Arrays] = {}
     for number, job in enumerate(todo, 1):
 
-        def tell(part: int, total: int, job: Job = job, number: int = number) -> None:
+        def show(part: int, total: int, job: Job = job, number: int = number) -> None:
             if progress:
                 progress(f"{number}/{len(todo)} {job.name}", part, total)
 
-        found = store.get(job.name, job.settings, partial(job.make, tell))
+        found = store.get(job.name, job.settings, partial(job.make, show))
         samples[job.method, job.system] = found
         if done:
             done(job)

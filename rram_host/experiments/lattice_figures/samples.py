@@ -30,6 +30,7 @@ from rram_host.lattice.samplers import HmcSettings, Lengths, run_sampler, tuned
 
 Array = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
+Tell = Callable[[str], None]
 
 SERIES = ("M", "absM", "M4", "chi2", "E", "phi2", "cos")
 HMC_1, HMC, WOLFF = "HMC, length 1", "HMC, tuned", "Wolff"
@@ -57,8 +58,8 @@ class Job:
     make: Callable[[Progress], Arrays]
 
 
-def jobs(plan: FigurePlan) -> list[Job]:
-    """All work for a figure, the cheapest first."""
+def jobs(plan: FigurePlan, tell: Tell = lambda _: None) -> list[Job]:
+    """All work for a figure, the cheapest first; `tell` hears how long arrays take."""
     found = [_sampler_job(plan, system, HMC, plan.tuned) for system in plan.systems]
     found += [
         _sampler_job(plan, system, HMC_1, "hmc") for system in plan.systems if _plain(plan, system)
@@ -68,7 +69,7 @@ def jobs(plan: FigurePlan) -> list[Job]:
     shipped = [system for system in plan.systems if system.weights]
     found += [_software_job(plan, system) for system in shipped]
     on_array = [s for s in plan.compared if s.weights and s.length in plan.array_lengths]
-    return found + [_array_job(plan, system) for system in on_array]
+    return found + [_array_job(plan, system, tell) for system in on_array]
 
 
 def _plain(plan: FigurePlan, system: System) -> bool:
@@ -124,12 +125,12 @@ def _software_job(plan: FigurePlan, system: System) -> Job:
     return Job(SOFTWARE, system, _file(SOFTWARE, system), values, make)
 
 
-def _array_job(plan: FigurePlan, system: System) -> Job:
+def _array_job(plan: FigurePlan, system: System, tell: Tell) -> Job:
     def make(progress: Progress) -> Arrays:
         loaded = checkpoint.load(system.weights or "")
         needed = arrays_needed(loaded.flow, plan.deploy.scheme)
         with open_boards([plan.board], needed) as boards:
-            steps = Steps(_Telling(progress))
+            steps = Steps(_Telling(progress, f"{system.weights}: ", tell))
             deployed = deploy_flow(boards, loaded, plan.deploy, steps)
             before = board_time_s(boards)
             found = proposals(
@@ -155,13 +156,16 @@ def _array_job(plan: FigurePlan, system: System) -> Job:
 
 
 class _Telling:
-    """An observer of steps that tells a progress bar."""
+    """An observer of steps that tells a progress bar, and of what for how long."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, prefix: str, tell: Tell) -> None:
+        self._progress, self._prefix, self._tell = progress, prefix, tell
 
     def begin(self, name: str) -> Progress:
         return self._progress
+
+    def tell(self, text: str) -> None:
+        self._tell(self._prefix + text)
 
     def end(self, name: str, wall_s: float, board_s: float, note: str) -> None:
         pass
