@@ -67,10 +67,27 @@ def _graphene() -> Iterator[tuple[str, Recipe]]:
                 yield f"graphene_L{size}_g{g:g}_m{ratio:g}", Recipe("anf", started, action, shorter)
 
 
+def _large() -> Iterator[tuple[str, Recipe]]:
+    """L = 24, in software: 995 328 and 248 832 weights would take 972 and 243 arrays."""
+    side = FlowSettings(shape=(24, 24), hidden=1152, channels=4, tied=True, steps=8)
+    train = TrainSettings(steps=8_000, batch=64, lr=1e-2, weight_noise=0.0)
+    yield "phi4_L24_lam5", Recipe("anf", side, Phi4Action(m2=-4.0, lam=5.0), train)
+    wire = GrapheneAction(g=1.0, m_over_g=0.2)
+    flow = replace(_WIRE[12][0], shape=(24, 24), hidden=288, stiffness=1.0, mass2=_mass2(wire))
+    train = TrainSettings(steps=8_000, batch=64, weight_noise=0.0)
+    yield "graphene_L24_g1_m0.2", Recipe("anf", flow, wire, train)
+
+
 def _mass2(action: GrapheneAction) -> float:
     """g^2 / pi, and of the cosine's 4 pi u what its wells leave, about a third."""
     return action.g**2 / math.pi + 0.3 * action.u * 4.0 * math.pi
 
 
-PRESETS: dict[str, Recipe] = {**dict(_phi4()), **dict(_graphene()), **CONTINUOUS, **REALNVP}
+PRESETS: dict[str, Recipe] = {
+    **dict(_phi4()),
+    **dict(_graphene()),
+    **dict(_large()),
+    **CONTINUOUS,
+    **REALNVP,
+}
 """Every preset by the name of its shipped file."""

@@ -71,7 +71,14 @@ def test_round_trip(loaded: checkpoint.LoadedFlow) -> None:
 
 _ANF = [name for name, recipe in PRESETS.items() if recipe.kind == "anf"]
 # what is asked of the effective sample size, by the start of the name
-_LEAST_ESS = {"phi4_L4": 0.95, "phi4_L6": 0.85, "phi4_L12": 0.6, "graphene": 0.8}
+_LEAST_ESS = {
+    "phi4_L4": 0.95,
+    "phi4_L6": 0.85,
+    "phi4_L12": 0.6,
+    "phi4_L24": 0.3,
+    "graphene_L24": 0.7,
+    "graphene": 0.8,
+}
 
 
 @pytest.fixture(scope="module", params=_ANF)
@@ -85,11 +92,12 @@ def test_every_flow_reaches_what_is_asked(each: tuple[str, checkpoint.LoadedFlow
     log_w = (-found.action(phi) - log_q).numpy()
     least = next(ess for start, ess in _LEAST_ESS.items() if name.startswith(start))
     # the file's figure is of 32 768 draws; at a quarter of them the ESS of these flows scatters by
-    # less than 0.02
+    # less than 0.02, at L = 24, where single draws weigh more, by about 0.05
+    scatter = 0.05 if found.flow.shape[0] < 24 else 0.1
     figures = found.metadata["extra"]["figures"]
     assert figures["samples"] == 32_768
     assert figures["ess"] >= least
-    assert effective_sample_size(log_w) == pytest.approx(figures["ess"], abs=0.05)
+    assert effective_sample_size(log_w) == pytest.approx(figures["ess"], abs=scatter)
     known = _log_z(found)
     if known is not None:
         value, error = log_z(log_w)
@@ -114,7 +122,7 @@ def test_weights_fit_a_bounded_range(each: tuple[str, checkpoint.LoadedFlow]) ->
             assert not bool(product.lora_b.any())  # the correction is unused until a repair
     assert found.flow.products()["w1"].rank == 1
     assert shares(found.flow).lora_share <= 0.08
-    if found.flow.shape != (12, 12):
+    if found.flow.shape[0] <= 6:
         assert total <= 1024  # on one 32 x 32 array
 
 

@@ -13,6 +13,7 @@ from rram_host.flows.checkpoint import LoadedFlow
 from rram_host.flows.coupling import CouplingFlow, FlowSettings
 from rram_host.flows.path_gradient import path_gradient_loss, push_with_score
 from rram_host.flows.product import AdaptedLinear
+from rram_host.flows.lora import attach
 from rram_host.flows.ship import figures
 from rram_host.flows.training import (
     FinetuneSettings,
@@ -109,6 +110,7 @@ def test_loss_is_bounded_by_log_z(loaded: LoadedFlow) -> None:
 @pytest.mark.parametrize("parameters", ["lora", "digital"])
 def test_finetune_repairs_a_damaged_flow(loaded: LoadedFlow, parameters: str) -> None:
     damaged = _perturb(loaded.flow, 0.05, seed=3)
+    attach(damaged, 1)
     old = {name: p.detach().clone() for name, p in damaged.named_parameters()}
     before = figures(damaged, loaded.action, 8192)["ess"]
     settings = FinetuneSettings(parameters, steps=200, lr=5e-3)  # type: ignore[arg-type]
