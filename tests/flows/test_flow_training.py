@@ -11,9 +11,9 @@ from torch import nn
 from rram_host.errors import InputError
 from rram_host.flows.checkpoint import LoadedFlow
 from rram_host.flows.coupling import CouplingFlow, FlowSettings
+from rram_host.flows.lora import attach
 from rram_host.flows.path_gradient import path_gradient_loss, push_with_score
 from rram_host.flows.product import AdaptedLinear
-from rram_host.flows.lora import attach
 from rram_host.flows.ship import figures
 from rram_host.flows.training import (
     FinetuneSettings,
