@@ -66,7 +66,11 @@ SETUPS: Mapping[str, Setup] = {
         "graphene wire, 6 x 6, g 1 to 0.8", _WIRE, GrapheneAction(0.8, 0.2), ("w1",), _MAPS
     ),
     "graphene-L6-half-g": Setup(
-        "graphene wire, 6 x 6, g 1 to 0.5 (L g = 3)", _WIRE, GrapheneAction(0.5, 0.2), ("w1",), _MAPS
+        "graphene wire, 6 x 6, g 1 to 0.5 (L g = 3)",
+        _WIRE,
+        GrapheneAction(0.5, 0.2),
+        ("w1",),
+        _MAPS,
     ),
     "graphene-L6-m": Setup(
         "graphene wire, 6 x 6, m/g 0.2 to 0.4", _WIRE, GrapheneAction(1.0, 0.4), ("w1",), _MAPS
