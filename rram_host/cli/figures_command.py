@@ -157,13 +157,14 @@ def _lattice_options(function: Function) -> Function:
 @figures.command(short_help="phi^4: autocorrelation, observables, ESS, shares, time, energy")
 @_lattice_options
 def fig3(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) -> None:
-    """phi^4 at L = 4, 6, 12 (HMC also at 24): Fig. 3, as far as it goes without the chip.
+    """phi^4 at L = 4, 6, 12 (24 without arrays): Fig. 3, as far as it goes without the chip.
 
     Autocorrelation (3a), its time (3b), Ising energy (3c), correlation length (3d), error of the
     susceptibility against N (3e), ESS (3f) and susceptibility (3g) of ten repeats, weights and MACs
     on arrays (3h), time (3i) and energy (3j) of an effective sample: HMC with trajectories of
-    length 1 and tuned, flow in software, flow on emulated arrays. Every panel says which shipped
-    flow it lacks. A few minutes on one core; --quick about one.
+    length 1 and tuned, flow in software, flow on emulated arrays (at L = 12 with two cells a
+    weight). Every panel says which shipped flow it lacks. A quarter of an hour on one core; --quick
+    about one minute.
 
     \b
     rram figures fig3 --out fig3
@@ -175,13 +176,13 @@ def fig3(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) ->
 @figures.command(short_help="a graphene wire: field, correlator, gap, condensate, ESS, costs")
 @_lattice_options
 def fig4(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) -> None:
-    """A graphene wire at L = 6, 12 (HMC also at 24): Fig. 4, as far as it goes without the chip.
+    """A graphene wire at L = 6, 12 (24 without arrays): Fig. 4, as far as it goes without the chip.
 
     Field distribution (4a), two-point function (4b), mass gap (4c) and condensate (4d) against m/g
     with exact values at m = 0; autocorrelation (4e) and its time (4f), ESS (4g) and susceptibility
     (4h) of ten repeats, error against N (4i), weights and MACs on arrays (4j), time (4k) and energy
-    (4l) of an effective sample. Every panel says which shipped flow it lacks. A few minutes on one
-    core; --quick about one.
+    (4l) of an effective sample; on arrays at L = 12 with two cells a weight. Every panel says which
+    shipped flow it lacks. A few minutes on one core; --quick about one.
 
     \b
     rram figures fig4 --out fig4

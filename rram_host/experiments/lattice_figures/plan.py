@@ -65,7 +65,7 @@ class FigurePlan:
         kept: trajectories of every chain after thermalisation.
         seed: of everything.
         board: URL of the emulated board; further arrays are boards of the next seeds.
-        deploy: how a flow is put onto arrays.
+        deploy: how a flow is put onto one array.
     """
 
     name: str
@@ -86,6 +86,14 @@ class FigurePlan:
     def systems(self) -> tuple[System, ...]:
         """All of them."""
         return (*self.compared, *self.scanned)
+
+    def deploy_at(self, length: int) -> DeployPlan:
+        """How the flow of a lattice is put onto arrays.
+
+        From L = 12 it takes several: its wide matrices have many small weights, which two cells
+        each hold with less noise than one.
+        """
+        return self.deploy if length < 12 else replace(self.deploy, scheme="differential")
 
 
 FIG3 = FigurePlan(

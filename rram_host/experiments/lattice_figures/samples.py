@@ -126,12 +126,14 @@ def _software_job(plan: FigurePlan, system: System) -> Job:
 
 
 def _array_job(plan: FigurePlan, system: System, tell: Tell) -> Job:
+    deploy = plan.deploy_at(system.length)
+
     def make(progress: Progress) -> Arrays:
         loaded = checkpoint.load(system.weights or "")
-        needed = arrays_needed(loaded.flow, plan.deploy.scheme)
+        needed = arrays_needed(loaded.flow, deploy.scheme)
         with open_boards([plan.board], needed) as boards:
-            steps = Steps(_Telling(progress, f"{system.weights}: ", tell))
-            deployed = deploy_flow(boards, loaded, plan.deploy, steps)
+            steps = Steps(_Telling(progress, f"{system.model}: ", tell))
+            deployed = deploy_flow(boards, loaded, deploy, steps)
             before = board_time_s(boards)
             found = proposals(
                 deployed.flow, system.action, plan.array_proposals, plan.seed, progress
@@ -148,7 +150,7 @@ def _array_job(plan: FigurePlan, system: System, tell: Tell) -> Job:
         "n": plan.array_proposals,
         "seed": plan.seed,
         "board": plan.board,
-        "deploy": asdict(plan.deploy),
+        "deploy": asdict(deploy),
         **_weights(system),
         **_what(system),
     }
