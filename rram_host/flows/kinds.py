@@ -99,12 +99,19 @@ def _as(kind: Any, value: Any, what: str) -> Any:
     """
     if dataclasses.is_dataclass(kind):
         return dataclass_of(typing.cast(Any, kind), value, what)
-    if isinstance(value, list):
-        return tuple(value)
+    if typing.get_origin(kind) is tuple:
+        return _several(typing.get_args(kind)[0], value, what)
     wanted = {float: (float, int), int: (int,), bool: (bool,), str: (str,)}.get(kind)
     if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool)):
         raise InputError(f"{what} = {value!r} is not of type {kind.__name__}")
     return float(value) if kind is float else value
+
+
+def _several(kind: Any, value: Any, what: str) -> tuple[Any, ...]:
+    """A list as a tuple, all of one type; how many there must be is for the dataclass to say."""
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{what} = {value!r} is not a list")
+    return tuple(_as(kind, each, what) for each in value)
 
 
 def meant(name: object, known: typing.Iterable[str]) -> str:

@@ -52,6 +52,8 @@ class FlowSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.lora_on, str):
+            raise InputError(f"lora_on must be a list of products, got {self.lora_on!r}")
         for name in ("shape", "lora_on"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives a list
         if len(self.shape) != 2 or any(n < 2 or n % 2 for n in self.shape):

@@ -175,6 +175,8 @@ def test_sampling_repeats_and_copies_are_independent(flow: CouplingFlow) -> None
         {"lora_rank": 9},
         {"lora_rank": -1},
         {"lora_on": ("w1", "w2")},
+        {"lora_on": "w1"},
+        {"lora_on": ""},
         {"stiffness": 0.0},
         {"mass2": -1.0},
         {"activation": "relu"},
