@@ -358,12 +358,12 @@ def _tell(asked: _Asked, results: dict[str, Any]) -> None:
         f"{100 * results['digital_share']:.1f} % of the flow",
     )
     if "comparison" in results:
+        longest = results["comparison"]["scratch"][-1]["steps"]
         for point in results["comparison"]["adaptations"][0]["points"]:
-            ratio = "-" if point["ratio"] is None else f"{point['ratio']:.3f}"
             say(
                 False,
                 f"adapted in {point['steps']} steps: ESS {point['ess']:.4f}; steps over those from "
-                f"scratch to the same ESS: {ratio}",
+                f"scratch to the same ESS: {_ratio(point, longest)}",
             )
         say(False, f"written: {asked.beside('png')}, {asked.beside('csv')}")
     say(False, f"written: {asked.out}")
@@ -371,3 +371,12 @@ def _tell(asked: _Asked, results: dict[str, Any]) -> None:
         report_error(
             "the file holds the weights as they were read back from these chips, for software"
         )
+
+
+def _ratio(point: dict[str, Any], longest: int) -> str:
+    """Steps of an adaptation over those from scratch, for a person; `longest` of the latter."""
+    if point["ratio"] is None:
+        return "not known, the shortest run from scratch is better"
+    if point["ratio"] > 0.0:
+        return f"{point['ratio']:.3f}"
+    return f"< {point['steps'] / longest:.2g}, {longest} from scratch do not reach it"

@@ -192,6 +192,18 @@ def test_finetune_compare_leaves_both_curves(rram: Rram, tmp_path: Path) -> None
     assert (tmp_path / "fine.csv").read_text().startswith("case,run,steps,ess")
 
 
+def test_a_training_from_scratch_that_never_gets_there_gives_a_bound(
+    rram: Rram, tmp_path: Path
+) -> None:
+    given = [each for each in finetune(tmp_path, "--lam", 5.6, "--compare") if each != "--json"]
+    code, out, err = rram(*given, "--lr", 1e-5)
+    assert code == 0, err
+    longest = json.loads((tmp_path / "fine.json").read_text())["scratch"][-1]["steps"]
+    lines = [line for line in out.splitlines() if line.startswith("adapted in")]
+    bound = f"the same ESS: < {3 / longest:.2g}, {longest} from scratch do not reach it"
+    assert lines[-1].endswith(bound)
+
+
 def test_finetune_refuses_what_cannot_be(rram: Rram, tmp_path: Path) -> None:
     refused(rram("finetune", "phi4_L4"), "nothing to adapt to")
     refused(rram("finetune", "phi4_L9", "--lam", 6), "phi4_L9", "phi4_L4")
