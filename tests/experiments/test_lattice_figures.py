@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,12 @@ torch = pytest.importorskip("torch")
 from rram_host.cli import cli  # noqa: E402
 from rram_host.errors import InputError  # noqa: E402
 from rram_host.experiments.deploy_flow import DeployPlan  # noqa: E402
-from rram_host.experiments.lattice_figures import analysis, drawing, figure  # noqa: E402
+from rram_host.experiments.lattice_figures import (  # noqa: E402
+    analysis,
+    drawing,
+    figure,
+    samples,
+)
 from rram_host.experiments.lattice_figures.common_panels import Context, known  # noqa: E402
 from rram_host.experiments.lattice_figures.drawing import Panel, Point, rows  # noqa: E402
 from rram_host.experiments.lattice_figures.plan import (  # noqa: E402
@@ -42,6 +48,7 @@ from rram_host.experiments.lattice_figures.samples import (  # noqa: E402
     proposals,
 )
 from rram_host.experiments.lattice_figures.store import Store  # noqa: E402
+from rram_host.experiments.steps import Steps  # noqa: E402
 from rram_host.lattice.actions import Phi4Action  # noqa: E402
 from rram_host.lattice.samplers import HmcSettings, tuned  # noqa: E402
 
@@ -347,3 +354,16 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path: Path)
 def test_a_system_knows_its_file():
     assert phi4(4, 5.5).weights is not None
     assert System(Phi4Action(-4.0, 5.5), 4, "no such model").weights is None
+
+
+def test_how_long_arrays_take_is_told_with_the_name_of_the_flow(monkeypatch: pytest.MonkeyPatch):
+    def deploy(boards: object, loaded: object, plan: object, steps: Steps) -> None:
+        steps.tell("about 3 min")
+        raise InputError("enough")
+
+    monkeypatch.setattr(samples, "open_boards", lambda *_: nullcontext([]))
+    monkeypatch.setattr(samples, "deploy_flow", deploy)
+    told: list[str] = []
+    with pytest.raises(InputError, match="enough"):
+        jobs(replace(SMALL3, array_lengths=(4,)), told.append)[-1].make(lambda *_: None)
+    assert told == ["phi4_L4: about 3 min"]
