@@ -138,7 +138,7 @@ def tell_of_emulation(urls: Sequence[str]) -> None:
     if emulated > 1:
         report_error(
             f"{emulated} arrays are needed, emulated on this computer, one after another; how long "
-            "it takes is told after the first one"
+            "it takes is told after the second one"
         )
 
 

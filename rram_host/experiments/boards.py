@@ -97,8 +97,8 @@ def calibrate_boards(boards: Sequence[Board], turns: int, seed: int, steps: Step
         boards: open boards, which are to be programmed once more afterwards.
         turns: of `CalibrationPlan`; 0 for no calibration at all.
         seed: of the random cells.
-        steps: is told of both steps, and of several boards, after the first one, how long the rest
-            takes.
+        steps: is told of both steps, and of several boards how long they take, once the second one
+            is prepared: the first one may have waited for kernels to be compiled.
 
     Returns:
         Whether that was told.
@@ -113,24 +113,35 @@ def calibrate_boards(boards: Sequence[Board], turns: int, seed: int, steps: Step
     _calibrate(todo[:1], turns, rng, steps, f"the first of {len(todo)}" if todo[1:] else "")
     if not todo[1:]:
         return False
-    prepare_s, measure_s = (step.wall_s for step in steps.done[-2:])
-    # the weights take about what random cells take
-    left_s = len(todo[1:]) * (prepare_s + measure_s) + len(boards) * prepare_s
-    steps.tell(f"{len(boards)} arrays: about {_about(left_s)} to calibrate and program them")
-    _calibrate(todo[1:], turns, rng, steps, f"the other {len(todo[1:])}")
+    measure_s, others = steps.done[-1].wall_s, len(todo[1:])
+
+    def tell(prepare_s: float) -> None:
+        # the weights take about what random cells take
+        left_s = others * measure_s + (others - 1 + len(boards)) * prepare_s
+        steps.tell(f"{len(boards)} arrays: about {_about(left_s)} to calibrate and program them")
+
+    _calibrate(todo[1:], turns, rng, steps, f"the other {others}", tell)
     return True
 
 
 def _calibrate(
-    boards: Sequence[Board], turns: int, rng: np.random.Generator, steps: Steps, which: str
+    boards: Sequence[Board],
+    turns: int,
+    rng: np.random.Generator,
+    steps: Steps,
+    which: str,
+    prepared: Callable[[float], None] = lambda _: None,
 ) -> None:
+    """`prepared` is told how many seconds it took to program random cells of the first board."""
     which = f"{which}; " if which else ""
     with steps("program random cells") as step:
-        failed = 0
+        failed, start = 0, time.perf_counter()
         for number, board in enumerate(boards):
             cells = rng.uniform(*_PREPARED_SIEMENS, board.array.shape)
             report = board.array.program(cells, None, _part(number, len(boards), step))
             failed += len(report.failed)
+            if number == 0:
+                prepared(time.perf_counter() - start)
         step.note = f"{which}for a calibration; {failed} failed"
     with steps("calibrate") as step:
         for number, board in enumerate(boards):

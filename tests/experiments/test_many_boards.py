@@ -27,12 +27,12 @@ class Clock:
 class Slow:
     """A board that takes its time."""
 
-    def __init__(self, clock: Clock, measured: bool = False) -> None:
-        self.clock, self.shape, self.array = clock, (32, 32), self
+    def __init__(self, clock: Clock, measured: bool = False, program_s: float = PROGRAM_S) -> None:
+        self.clock, self.shape, self.array, self.program_s = clock, (32, 32), self, program_s
         self.calibration = SimpleNamespace(measured=measured)
 
     def program(self, cells: Any, policy: Any, progress: Any) -> Any:
-        self.clock.now_s += PROGRAM_S
+        self.clock.now_s += self.program_s
         progress(1024, 1024)
         return SimpleNamespace(failed=[])
 
@@ -61,14 +61,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def test_after_the_first_board_the_rest_is_told(clock: Clock):
-    told, many = Told(clock), [Slow(clock) for _ in range(61)]
+@pytest.mark.parametrize("compiling_s", [0.0, 33.0])
+def test_when_the_second_board_is_prepared_the_rest_is_told(clock: Clock, compiling_s: float):
+    first = Slow(clock, program_s=compiling_s + PROGRAM_S)
+    told, many = Told(clock), [first, *(Slow(clock) for _ in range(60))]
     work = Steps(told)
     assert calibrate_boards(many, 8, 1, work)  # type: ignore[arg-type]
-    # 60 more to prepare and calibrate, and 61 to program with weights: 422 s
-    first_s = PROGRAM_S + CALIBRATE_S
-    assert told.lines == [(first_s, "61 arrays: about 7 min to calibrate and program them")]
-    assert clock.now_s == 61 * first_s
+    # 59 more to prepare, 60 to calibrate, and 61 to program with weights: 420 s
+    then_s = compiling_s + 2 * PROGRAM_S + CALIBRATE_S
+    assert told.lines == [(then_s, "61 arrays: about 7 min to calibrate and program them")]
+    assert clock.now_s == compiling_s + 61 * (PROGRAM_S + CALIBRATE_S)
     names = [step.name for step in work.done]
     assert names == ["program random cells", "calibrate"] * 2
     assert "the first of 61" in work.done[0].note and "the other 60" in work.done[3].note
