@@ -126,8 +126,10 @@ def main() -> None:
     parser.add_argument("--statistics", type=int, default=4096, help="draws that set the norms")
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn")
     parser.add_argument("--runs", type=int, default=1, help="of seeds that count up")
-    parser.add_argument("--json", action="store_true", help="one object instead of tables")
+    parser.add_argument("--json", action="store_true", help="an object a run instead of tables")
     options = parser.parse_args()
+    if options.runs < 1:
+        parser.error(f"--runs must be >= 1, got {options.runs}")
     torch.set_num_threads(1)
     found = []
     for seed in range(options.seed, options.seed + 2 * options.runs, 2):

@@ -1,6 +1,8 @@
 """The published checkpoint, made exact; skipped where the file is not."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +159,11 @@ def test_damaged_weights(tmp_path: Path) -> None:
     torch.save(content, file)
     with pytest.raises(InputError, match="does not share"):
         load_published(file)
+
+
+def test_the_script_refuses_to_measure_no_runs() -> None:
+    script = Path(__file__).parents[2] / "bench_scripts" / "published_anf.py"
+    command = [sys.executable, str(script), "--checkpoint", "none.zip", "--runs", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--runs must be >= 1, got 0" in done.stderr
