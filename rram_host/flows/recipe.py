@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,7 +90,8 @@ def changed(
 ) -> Recipe:
     """A recipe with some values replaced; None leaves a value as it is.
 
-    A run of fewer steps has no longer warm-up, and a seed is also that of the initial weights.
+    A run of fewer steps has no longer warm-up, a seed is also that of the initial weights, and a
+    tied flow on another lattice keeps its channels: their hidden fields are as large as the lattice.
 
     Args:
         recipe: where all else comes from.
@@ -106,6 +108,9 @@ def changed(
         schedule.setdefault("warmup", min(values["train"]["warmup"], schedule["steps"]))
     if "seed" in schedule and "seed" in values["flow"]:
         flow.setdefault("seed", schedule["seed"])
+    shape = flow.get("shape")
+    if shape is not None and values["flow"].get("tied"):
+        flow.setdefault("hidden", values["flow"]["channels"] * math.prod(shape) // 2)
     if target.get("name", values["action"]["name"]) != values["action"]["name"]:
         values["action"] = {}
     values["flow"] |= _given(flow)

@@ -136,7 +136,9 @@ def moving(flow: Flow, settings: FinetuneSettings) -> dict[str, nn.Parameter]:
             raise InputError(f"no digital parameter {asked!r}; this flow has {', '.join(heads)}")
         found |= some
     if not found:
-        raise InputError("nothing to fine-tune: the flow has lora_rank 0 and only 'lora' was asked")
+        raise InputError(
+            "nothing to fine-tune: the flow has no corrections, and only 'lora' was asked"
+        )
     return found
 
 

@@ -84,6 +84,12 @@ def test_changes() -> None:
         recipe.changed(base, {}, {"lam": -1.0})
 
 
+def test_a_tied_flow_grows_with_its_lattice() -> None:
+    found = recipe.changed(PRESETS["phi4_L12"], {}, {}, shape=(8, 10))
+    assert (found.flow.channels, found.flow.hidden) == (4, 4 * 40)
+    assert recipe.changed(PRESETS["phi4_L6"], {}, {}, shape=(8, 8)).flow.hidden == 18
+
+
 def test_every_kind_builds_what_the_protocol_asks_for() -> None:
     for kind, (settings, _) in kinds.KINDS.items():
         flow = kinds.build(kind, {"shape": [6, 6]})

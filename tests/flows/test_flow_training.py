@@ -127,7 +127,7 @@ def test_finetune_repairs_a_damaged_flow(loaded: LoadedFlow, parameters: str) ->
 
 def test_finetune_needs_something_to_train() -> None:
     flow = CouplingFlow(FlowSettings(steps=2, lora_rank=0))
-    with pytest.raises(InputError, match="lora_rank 0"):
+    with pytest.raises(InputError, match="has no corrections"):
         finetune(flow, _ACTION, FinetuneSettings(parameters="lora"))
 
 
