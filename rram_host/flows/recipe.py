@@ -91,7 +91,7 @@ def changed(
     """A recipe with some values replaced; None leaves a value as it is.
 
     A run of fewer steps has no longer warm-up, a seed is also that of the initial weights, and a
-    tied flow on another lattice keeps its channels: their hidden fields are as large as the lattice.
+    tied flow on another lattice keeps its channels, whose hidden fields grow with the lattice.
 
     Args:
         recipe: where all else comes from.
