@@ -20,8 +20,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from rram_host.analog.ledger import Workload
+from rram_host.analog.products import mixer_products
 from rram_host.flows.checkpoint import LoadedFlow
-from rram_host.flows.mixer.counts import layer_counts, mac_share, weight_share
 from rram_host.flows.mixer.published import load_published
 from rram_host.flows.mixer.settings import MixerSettings
 from rram_host.lattice.autocorrelation import integrated_time
@@ -107,10 +108,10 @@ def spread(runs: list[dict[str, float]]) -> Table:
 
 def counted(settings: MixerSettings) -> Table:
     """Weights, vectors and multiply-accumulates, layer by layer."""
-    layers = layer_counts(settings)
-    title = f"dim {settings.dim}: weights {weight_share(layers):.2%}, MACs {mac_share(layers):.2%}"
+    work = Workload(f"dim {settings.dim}", "by its settings", mixer_products(settings))
+    title = f"{work.name}: weights {work.weight_share:.2%}, MACs {work.mac_share:.2%}"
     rows = Table("layer", "size", "vectors", "MACs", "LoRA", "LoRA MACs", title=title)
-    for layer in layers:
+    for layer in work.products:
         size = f"{layer.outputs} x {layer.inputs}"
         values = (layer.calls, layer.macs, layer.lora_weights, layer.lora_macs)
         rows.add_row(layer.name, size, *(f"{value}" for value in values))

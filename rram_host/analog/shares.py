@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rram_host.analog.ledger import ProductCount
+from rram_host.analog.products import ProductCount
 from rram_host.errors import InputError
 
 
@@ -79,12 +79,12 @@ class Shares:
     @property
     def macs_analog(self) -> int:
         """Multiply-accumulates of base matrices."""
-        return sum(p.weights * p.calls for p in self.products)
+        return sum(p.macs for p in self.products)
 
     @property
     def macs_lora(self) -> int:
         """Multiply-accumulates of the corrections."""
-        return sum(p.lora_weights * p.calls for p in self.products)
+        return sum(p.lora_macs for p in self.products)
 
     @property
     def weight_share(self) -> float:
@@ -116,10 +116,10 @@ class Shares:
                 "inputs": p.inputs,
                 "vectors": p.calls,
                 "weights": p.weights,
-                "macs": p.weights * p.calls,
+                "macs": p.macs,
                 "rank": p.rank,
                 "lora_weights": p.lora_weights,
-                "lora_macs": p.lora_weights * p.calls,
+                "lora_macs": p.lora_macs,
             }
             for p in self.products
         ]
@@ -156,7 +156,7 @@ def shares(flow: Countable, run: Callable[[int], object] | None = None) -> Share
     base = {id(p) for product in flow.products().values() for p in product.base.parameters()}
     numbers = _parameters(flow)
     other = sum(p.numel() for p in numbers if id(p) not in base) - inside
-    lora = sum(p.lora_weights * p.calls for p in products)
+    lora = sum(p.lora_macs for p in products)
     return Shares(products, other, counter.macs - lora, counter.operations)
 
 

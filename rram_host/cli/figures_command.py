@@ -163,7 +163,7 @@ def fig3(board: str, as_json: bool, out: Path | None, quick: bool, seed: int) ->
     susceptibility against N (3e), ESS (3f) and susceptibility (3g) of ten repeats, weights and MACs
     on arrays (3h), time (3i) and energy (3j) of an effective sample: HMC with trajectories of
     length 1 and tuned, flow in software, flow on emulated arrays (at L = 12 with two cells a
-    weight). Every panel says which shipped flow it lacks. A quarter of an hour on one core; --quick
+    weight). Every panel says which shipped flow it lacks. About ten minutes on one core; --quick
     about one minute.
 
     \b

@@ -1,5 +1,6 @@
 """What all flows share: draws of the prior, sampling, density by the inverse."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from rram_host.errors import InputError
 __all__ = ["LatticeFlow"]
 
 
-class LatticeFlow(nn.Module):
+class LatticeFlow(nn.Module, ABC):
     """A flow over fields on one lattice; a kind adds `push`, `inverse` and `products`.
 
     Attributes:
@@ -25,13 +26,13 @@ class LatticeFlow(nn.Module):
         rows, cols = self.settings.shape
         return rows, cols
 
+    @abstractmethod
     def push(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Fields phi (n, L0, L1) and log q (n,) of prior draws z."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse(self, phi: Tensor) -> tuple[Tensor, Tensor]:
         """Prior draws z (n, V) and log q (n,) of fields phi (n, L0, L1)."""
-        raise NotImplementedError
 
     def draw(
         self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64

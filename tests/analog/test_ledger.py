@@ -3,14 +3,15 @@
 import pytest
 
 from rram_host.analog.ledger import (
-    ProductCount,
     Workload,
     board_time,
     corrected,
     published_workload,
 )
 from rram_host.analog.paper_model import PAPER
+from rram_host.analog.products import ProductCount, mixer_products
 from rram_host.errors import InputError
+from rram_host.flows.mixer.settings import MixerSettings
 
 
 def workload(*products: ProductCount) -> Workload:
@@ -19,7 +20,9 @@ def workload(*products: ProductCount) -> Workload:
 
 def test_the_published_model_has_the_printed_weight_share_and_not_the_printed_mac_share():
     work = published_workload()
-    assert work.weights_analog == 43_360
+    assert work.products == mixer_products(MixerSettings())
+    assert (work.weights_analog, work.weights_digital) == (43_360, 1792)
+    assert (work.macs_analog, work.macs_digital) == (20 * 1_197_568, 20 * 40_960)
     assert 100 * work.weight_share == pytest.approx(96.0, abs=0.05)
     assert 100 * work.mac_share == pytest.approx(96.7, abs=0.05)  # 98.9 in the paper
 

@@ -131,6 +131,12 @@ def undrawn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(figure, "draw", lambda path, *_: path.touch())
 
 
+def test_a_flow_on_several_arrays_has_two_cells_a_weight() -> None:
+    arrays = {job.system.length: job.settings for job in jobs(FIG3) if job.method == ARRAY}
+    schemes = {length: settings["deploy"]["scheme"] for length, settings in arrays.items()}
+    assert schemes == {4: "single", 6: "single", 12: "differential"}
+
+
 def test_plans_name_the_agreed_models():
     assert [s.model for s in FIG3.compared] == ["phi4_L4_lam5", "phi4_L6_lam5", "phi4_L12_lam5"]
     assert {"phi4_L4", "phi4_L6_lam6"} <= {s.model for s in FIG3.systems}

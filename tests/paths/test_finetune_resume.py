@@ -16,26 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rram_host.cli import main, training_run
+from rram_host.cli import training_run
 from rram_host.flows import checkpoint, ship
 from rram_host.flows.recipe import Recipe, from_toml
+from tests.training_rig import Rram, tiny_recipe
 
-Rram = Callable[..., tuple[int, str, str]]
-_TOML = """kind = "anf"
-[flow]
-shape = [4, 4]
-hidden = 6
-steps = 2
-[action]
-name = "phi4"
-m2 = -4.0
-lam = 5.5
-[train]
-steps = 40
-batch = 16
-warmup = 1
-log_every = 2
-"""
 # A process that writes its state after every step, and is killed as it logs a given one.
 _KILLED = """
 import os, signal, sys
@@ -58,19 +43,6 @@ main(sys.argv[1:])
 """
 
 
-@pytest.fixture
-def rram(capsys: pytest.CaptureFixture[str]) -> Rram:
-    """Run a command: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
-
-
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the figures are is of no interest here."""
@@ -79,7 +51,7 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
-    (tmp_path / "tiny.toml").write_text(_TOML)
+    (tmp_path / "tiny.toml").write_text(tiny_recipe(40))
     return from_toml(tmp_path / "tiny.toml")
 
 

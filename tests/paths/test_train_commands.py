@@ -3,54 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from rram_host.cli import main
 from rram_host.flows import checkpoint
 from rram_host.flows.recipe import from_toml
 from rram_host.flows.train_settings import TrainSettings
 from rram_host.lattice.actions import Phi4Action
-
-Rram = Callable[..., tuple[int, str, str]]
-_TOML = """kind = "anf"
-[flow]
-shape = [4, 4]
-hidden = 6
-steps = 2
-[action]
-name = "phi4"
-m2 = -4.0
-lam = 5.5
-[train]
-steps = 6
-batch = 16
-warmup = 1
-log_every = 2
-"""
-
-
-@pytest.fixture
-def rram(capsys: pytest.CaptureFixture[str]) -> Rram:
-    """Run a command: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
+from tests.training_rig import Rram, tiny_recipe
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
-    path.write_text(_TOML)
+    path.write_text(tiny_recipe(6))
     return path
 
 
@@ -147,7 +116,7 @@ def test_train_refuses_what_cannot_be(rram: Rram, config: Path, tmp_path: Path) 
     refused(rram("train", "--config", config, "--preset", "phi4_L4"), "exclude each other")
     refused(rram("train", "--config", config, "--action", "graphene"), "'phi4'", "'graphene'")
     refused(rram("train", "--config", config, "--name", "../x"), "../x")
-    (tmp_path / "bad.toml").write_text(_TOML.replace("hidden", "hiden"))
+    (tmp_path / "bad.toml").write_text(tiny_recipe(6).replace("hidden", "hiden"))
     refused(rram("train", "--config", tmp_path / "bad.toml"), "hiden", "did you mean 'hidden'")
 
 
