@@ -69,6 +69,12 @@ def test_a_correction_that_was_never_trained_stays_without_effect() -> None:
     assert torch.equal(flow.w1(x), flow.w1.base(x))
 
 
+def test_settings_say_beside_which_products_corrections_are() -> None:
+    flow = CouplingFlow(FlowSettings(lora_rank=2, lora_on=("wt",)))
+    assert ranks_of(flow) == {"w1": 0, "wt": 2, "ws": 0}
+    assert ranks_of(CouplingFlow(FlowSettings())) == {"w1": 1, "wt": 1, "ws": 1}
+
+
 def test_attaching_and_counting() -> None:
     flow = CouplingFlow(FlowSettings(shape=(6, 6), hidden=18, steps=3))
     attach(flow, 2, ["wt"])
