@@ -131,6 +131,14 @@ def undrawn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(figure, "draw", lambda path, *_: path.touch())
 
 
+@pytest.mark.parametrize("board", ["http://x", "sim://?preset=ideal"])
+def test_a_board_that_will_not_do_is_refused_before_any_work(tmp_path: Path, board: str) -> None:
+    done: list[samples.Job] = []
+    with pytest.raises(InputError, match="http|seed"):
+        figure.record(replace(FIG3, board=board), tmp_path, done=done.append)
+    assert not done
+
+
 def test_a_flow_on_several_arrays_has_two_cells_a_weight() -> None:
     arrays = {job.system.length: job.settings for job in jobs(FIG3) if job.method == ARRAY}
     schemes = {length: settings["deploy"]["scheme"] for length, settings in arrays.items()}

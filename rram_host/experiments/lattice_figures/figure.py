@@ -15,7 +15,7 @@ from rram_host.experiments.lattice_figures import fig3, fig4
 from rram_host.experiments.lattice_figures.common_panels import Context
 from rram_host.experiments.lattice_figures.drawing import Panel, draw, rows
 from rram_host.experiments.lattice_figures.plan import PLANS, FigurePlan, System, quick
-from rram_host.experiments.lattice_figures.samples import Job, jobs
+from rram_host.experiments.lattice_figures.samples import Job, check_board, jobs
 from rram_host.experiments.lattice_figures.store import Arrays, Store
 
 # Called with (piece of work, done, total).
@@ -58,8 +58,9 @@ def record(
         Samples so far, and whether they are all.
 
     Raises:
-        InputError: the folder holds pieces of other settings.
+        InputError: the folder holds pieces of other settings, or a board cannot be opened.
     """
+    check_board(plan)
     store, todo = Store(folder / "work"), jobs(plan, tell)
     samples: dict[tuple[str, System], Arrays] = {}
     for number, job in enumerate(todo, 1):

@@ -72,6 +72,17 @@ def jobs(plan: FigurePlan, tell: Tell = lambda _: None) -> list[Job]:
     return found + [_array_job(plan, system, tell) for system in on_array]
 
 
+def check_board(plan: FigurePlan) -> None:
+    """Refuse a board that cannot be opened, or counted up from, before minutes of other work.
+
+    Raises:
+        InputError: as of `boards.open_boards`.
+    """
+    if plan.array_lengths:
+        with open_boards([plan.board], 2 if max(plan.array_lengths) >= 12 else 1):
+            pass
+
+
 def _plain(plan: FigurePlan, system: System) -> bool:
     """Whether HMC as the paper runs it is of interest: one system a lattice."""
     others = {each.length for each in plan.compared}
