@@ -16,6 +16,7 @@ from rram_host.lattice.samplers import kernels_local as kernels
 from rram_host.lattice.samplers.fourier_hmc import Kernel
 from rram_host.lattice.samplers.gaussian import gap_mass
 from rram_host.lattice.samplers.local_form import classes, local_form, neighbours
+from rram_host.lattice.samplers.zero_mode import move_mean
 
 ACTIONS = [Phi4Action(-4.0, 5.5), GrapheneAction(0.8, 0.3)]
 SHAPES = [(4, 4), (4, 6), (3, 5), (2, 4), (1, 4), (1, 1)]
@@ -151,6 +152,28 @@ def test_clusters_alone_make_the_ising_model_of_fixed_sizes(shape: tuple[int, in
     blocks = series.reshape(-1, 20).mean(1)
     assert abs(series.mean() - exact) < 3 * blocks.std(ddof=1) / math.sqrt(blocks.size)
     assert np.allclose(np.abs(phi), size)
+
+
+def test_moves_of_the_mean_alone_make_its_density_given_the_rest() -> None:
+    """One field in 20 000 copies: its constant, by quadrature of exp(-S), is the truth."""
+    action, shape, chains = GrapheneAction(0.6, 0.7), (3, 4), 20_000
+    one = fields(shape, 1)
+    phi = np.repeat(one, chains, 2)
+    rng, work = np.random.default_rng(6), np.empty_like(phi)
+    for _ in range(10):
+        move_mean(local_form(action), phi, 4, rng, work)
+    d = np.linspace(-8.0, 8.0, 4001)
+    shifted = np.ascontiguousarray(one + d)
+    s = local_form(action).action(shifted, np.empty_like(shifted))
+    weight = np.exp(s.min() - s)
+    moved = (phi - one)[0, 0]
+    np.testing.assert_allclose(phi - one, np.broadcast_to(moved, phi.shape), atol=1e-12)
+    for function in (np.cos, np.sin, np.abs, np.square):
+        exact = (weight * function(d)).sum() / weight.sum()
+        values = function(moved)
+        # copies are independent; 40 proposals forget the start
+        assert abs(values.mean() - exact) < 3 * values.std() / math.sqrt(chains), function
+    assert (np.abs(moved) > 0.5 * math.sqrt(math.pi)).mean() > 0.1  # beyond the first well
 
 
 def test_plain_python_grows_the_same_clusters() -> None:

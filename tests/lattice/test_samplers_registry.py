@@ -99,6 +99,13 @@ def test_refuses_unknown_names_and_settings_of_another() -> None:
         run_sampler("wolff", PHI4, (4, 4), HmcSettings())
 
 
+@pytest.mark.parametrize("action", [PHI4, GrapheneAction(1.0, 0.0)])
+def test_moves_of_the_mean_need_wells_of_a_cosine(action: Action) -> None:
+    settings = dataclasses.replace(short("fourier-hmc"), mean_moves=1)
+    with pytest.raises(InputError, match="mean_moves are for a graphene wire of m > 0"):
+        run_sampler("fourier-hmc", action, (4, 4), settings)
+
+
 @pytest.mark.parametrize(
     ("kind", "bad"),
     [
@@ -110,6 +117,9 @@ def test_refuses_unknown_names_and_settings_of_another() -> None:
         (FourierHmcSettings, {"angle": 0.0}),
         (FourierHmcSettings, {"kicks": 0}),
         (FourierHmcSettings, {"jitter": -0.1}),
+        (FourierHmcSettings, {"mean_moves": -1}),
+        (FourierHmcSettings, {"sweeps": -1}),
+        (FourierHmcSettings, {"width": 0.0}),
         (MetropolisSettings, {"width": float("inf")}),
         (MetropolisSettings, {"sweeps": 0}),
         (WolffSettings, {"clusters": 0}),

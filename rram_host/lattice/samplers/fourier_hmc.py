@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rram_host.errors import InputError
 from rram_host.lattice.actions import Action
 from rram_host.lattice.samplers.gaussian import gap_mass, khat_squared
 from rram_host.lattice.samplers.local_form import PERIOD, LocalForm, bonds, local_form, sine
+from rram_host.lattice.samplers.metropolis import Sweeper
 from rram_host.lattice.samplers.run import (
     Lengths,
     Progress,
@@ -17,6 +19,7 @@ from rram_host.lattice.samplers.run import (
     collect,
     require,
 )
+from rram_host.lattice.samplers.zero_mode import move_mean
 
 __all__ = ["FourierHmcSettings", "kernel_mass", "run"]
 
@@ -36,6 +39,11 @@ class FourierHmcSettings(Lengths):
         kicks: kicks of the anharmonic force in a trajectory.
         jitter: the angle of each trajectory is drawn from angle (1 +- jitter), the same for all
             chains; in [0, 1).
+        mean_moves: proposals for the mean field after each trajectory (`zero_mode.move_mean`),
+            for an action that has a cosine and square > 0; 0 for none.
+        sweeps: Metropolis hits on every site after each trajectory, for sites that change the
+            well of a deep cosine by themselves; 0 for none.
+        width: largest proposed step of a hit.
 
     Raises:
         InputError: for a value out of range.
@@ -45,6 +53,9 @@ class FourierHmcSettings(Lengths):
     angle: float = 0.5 * math.pi
     kicks: int = 5
     jitter: float = 0.0
+    mean_moves: int = 0
+    sweeps: int = 0
+    width: float = 1.4
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,6 +64,9 @@ class FourierHmcSettings(Lengths):
         require(self, "angle", 0.0 < self.angle < math.inf, "> 0 and finite")
         require(self, "kicks", self.kicks >= 1, "at least 1")
         require(self, "jitter", 0.0 <= self.jitter < 1.0, "in [0, 1)")
+        require(self, "mean_moves", self.mean_moves >= 0, "at least 0")
+        require(self, "sweeps", self.sweeps >= 0, "at least 0")
+        require(self, "width", 0.0 < self.width < math.inf, "> 0 and finite")
 
 
 class Kernel:
@@ -105,17 +119,25 @@ def run(
     Args:
         action: the action S.
         shape: lattice (L0, L1), any lengths >= 1.
-        settings: lengths, kernel, angle and kicks. One update is one trajectory.
+        settings: lengths, kernel, angle and kicks. One update is one trajectory, with the moves
+            of the mean and the Metropolis sweeps that they ask for.
         seed: of one numpy generator for all chains.
         progress: called with (trajectories done, trajectories in all) after each one.
 
+    Returns:
+        The run; its acceptance is that of the trajectories.
+
     Raises:
-        InputError: for an action or a lattice that cannot be sampled.
+        InputError: for an action or a lattice that cannot be sampled, or moves of the mean for
+            one without a cosine.
     """
     check_shape(shape)
     form = local_form(action)
+    if settings.mean_moves and not (form.cosine and form.square > 0.0):
+        raise InputError("mean_moves are for a graphene wire of m > 0: no cosine has wells here")
     mass = kernel_mass(action, shape) if settings.mass is None else settings.mass
     kernel = Kernel(form, mass, shape)
+    sweeper = Sweeper(form, shape, settings.chains, settings.width)
     work = np.empty((*shape, settings.chains))
 
     def update(phi: Array, rng: np.random.Generator) -> float:
@@ -129,6 +151,10 @@ def run(
             change = form.action(moved, work) + _kinetic(form, mass, velocity, work) - before
         taken = change < rng.standard_exponential(settings.chains)
         np.copyto(phi, moved, where=taken)
+        if settings.mean_moves:
+            move_mean(form, phi, settings.mean_moves, rng, work)
+        for _ in range(settings.sweeps):
+            sweeper.sweep(phi, rng)
         return float(taken.mean())
 
     return collect(update, shape, settings, seed, progress)
