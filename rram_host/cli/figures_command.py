@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,9 +91,10 @@ def fig2(
     """
     from rram_host.experiments import figures as jobs
 
-    start, folder = time.perf_counter(), _folder(out, "fig2")
     if runs is not None:
         refuse_record("with --runs")
+    start, folder = time.perf_counter(), _folder(out, "fig2")
+    if runs is not None:
         shown = jobs.recorded_panels(runs, jobs.FIG2)
     else:
         shown = []
@@ -218,9 +220,10 @@ def _lattice_figure(
 
 
 def _folder(out: Path | None, name: str) -> Path:
-    """The folder, made and tried before any work."""
+    """The folder, made and tried before any work; gone with the command if nothing came into it."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = out or Path("runs") / f"{stamp}-{name}"
+    there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -228,7 +231,14 @@ def _folder(out: Path | None, name: str) -> Path:
         probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror}") from None
+    if not there:
+        click.get_current_context().call_on_close(lambda: _remove_empty(folder))
     return folder
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # not empty
+        folder.rmdir()
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -242,7 +242,8 @@ def _check_out(asked: _Asked) -> None:
     given, state = asked.given, asked.beside("state")
     suffixes = ("png", "csv", "json") if given["compare"] else ()
     results = (asked.out, *(asked.beside(suffix) for suffix in suffixes))
-    check_results(state, results, True, given["resume"], given["force"], "--out goes elsewhere")
+    resume, force, elsewhere = given["resume"], given["force"], "--out goes elsewhere"
+    check_results(state, results, True, resume, force, elsewhere, not given["boards"])
     try:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         if given["force"]:

@@ -46,7 +46,13 @@ def called_again(*more: str) -> str:
 
 
 def check_results(
-    state: Path, results: Sequence[Path], begun: bool, resume: bool, force: bool, elsewhere: str
+    state: Path,
+    results: Sequence[Path],
+    begun: bool,
+    resume: bool,
+    force: bool,
+    elsewhere: str,
+    resumable: bool = True,
 ) -> None:
     """See to what earlier trainings left.
 
@@ -57,6 +63,7 @@ def check_results(
         resume: whether to go on with the first.
         force: whether to write over all of it.
         elsewhere: options that name other files.
+        resumable: whether what is asked could go on with the first.
 
     Raises:
         InputError: results would be written over, or there is nothing to resume.
@@ -70,7 +77,7 @@ def check_results(
         report_error(f"{state} had not been written yet: beginning again")
     found = [file for file in (state, *results) if file.exists()]
     if found and not (resume or force):
-        hint = "--resume goes on with it, " if found[0] == state else ""
+        hint = "--resume goes on with it, " if resumable and found[0] == state else ""
         raise InputError(f"{found[0]} exists: {hint}--force writes over it, {elsewhere}")
 
 

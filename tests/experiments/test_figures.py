@@ -138,3 +138,11 @@ def test_a_folder_that_cannot_be_written_is_refused_before_a_board_is_opened(tmp
     asked = ["figures", "fig2", "--board", "no://such", "--out", str(tmp_path / "file" / "x")]
     failed = CliRunner().invoke(cli, asked)
     assert isinstance(failed.exception, InputError) and "cannot write" in str(failed.exception)
+
+
+def test_a_figure_that_is_refused_leaves_no_folder_but_a_given_one(tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    for name in ("made", "mine"):
+        asked = ["figures", "fig2", "--board", "no://such", "--out", str(tmp_path / name)]
+        assert isinstance(CliRunner().invoke(cli, asked).exception, InputError)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["mine"]

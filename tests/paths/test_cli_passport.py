@@ -127,8 +127,8 @@ def test_another_chip_is_refused(chip: Path, board: str, targets: Path):
     refused(other, "80 of 80 cells that were formed read pristine", "'chip7'")
 
 
-def test_sampling_notes_its_pulses_too(chip: Path, board: str):
-    where = ["--board", board, "--passport", chip, "--json"]
+def test_sampling_notes_its_pulses_too(chip: Path, board: str, tmp_path: Path):
+    where = ["--board", board, "--passport", chip, "--json", "--out", tmp_path / "run.h5"]
     values = the_json(rram("sample", "-n", 64, "--batch", 64, "--lora-steps", 0, *where))
     assert values["left_out_cells"] == []
     assert Passport.load(chip).contents.form_pulses.any()

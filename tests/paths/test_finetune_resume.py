@@ -100,6 +100,8 @@ def test_killed_at_any_instant_it_goes_on_to_the_same_weights(
     assert state.exists() and not parts.exists()
     code, out, err = rram(*command, "--out", parts)
     assert (code, out) == (2, "") and f"{state} exists: --resume goes on" in err
+    code, _, err = rram(*command, "--out", parts, "--board", "sim://?preset=ideal&seed=1")
+    assert code == 2 and f"{state} exists: --force writes over it" in err
     code, _, err = rram(*command, "--out", parts, "--lam", "6.5", "--resume")
     assert code == 2 and "action.lam is 6.0 there, 6.5 was asked" in err
     code, out, err = rram(*command, "--out", parts, "--resume")
