@@ -5,18 +5,16 @@ from __future__ import annotations
 import io
 import string
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path as Outline
-from matplotlib.textpath import TextPath
 from PIL import Image, UnidentifiedImageError
 
 from rram_host.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.path import Path as Outline
 
 Array = npt.NDArray[np.float64]
 
@@ -70,6 +68,11 @@ def drawn_text(text: str, shape: tuple[int, int]) -> Array:
     Returns:
         Share of every cell that ink covers, (rows, cols).
     """
+    # here, because every command imports this module, and most draw nothing
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import PathPatch
+
     check_text(text)
     rows, cols = shape
     lines = max(1, round(np.sqrt(len(text) * rows / cols)))
@@ -95,6 +98,8 @@ def _glyph(letter: str, col: int, row: int) -> Outline | None:
 
     As high as the box and, where it is not made wider than half as much again, as wide.
     """
+    from matplotlib.path import Path as Outline
+
     path = _outline(letter)
     points = np.asarray(path.vertices, dtype=np.float64)
     if not points.size:
@@ -110,4 +115,7 @@ def _glyph(letter: str, col: int, row: int) -> Outline | None:
 
 
 def _outline(letter: str) -> Outline:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
     return TextPath((0, 0), letter, size=10, prop=FontProperties(weight="bold"))

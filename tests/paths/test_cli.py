@@ -296,3 +296,10 @@ def test_the_base_install_programs_an_array_without_torch(targets: Path):
         "needs PyTorch",
         "rram-bench[flow]",
     )
+
+
+def test_a_command_that_needs_them_not_loads_neither_matplotlib_nor_torch():
+    """They take longer to import than all else together."""
+    script = "import sys, rram_host.cli\nprint(sorted({'matplotlib', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
