@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rram_host.errors import InputError
@@ -27,7 +27,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-def effective_masses(g: Array, length: int) -> Array:
+def effective_masses(g: ArrayLike, length: int) -> Array:
     """Effective mass at t = 1 .. length - 1 of a periodic correlator.
 
     m(t) = arccosh[(G(t-1) + G(t+1)) / (2 G(t))], which is the gap at every t where one state
@@ -39,29 +39,38 @@ def effective_masses(g: Array, length: int) -> Array:
 
     Returns:
         Masses in lattice units, shape (length - 1,); NaN where noise leaves no real solution.
+
+    Raises:
+        InputError: for a correlator that is not one of this length.
     """
-    full = g[[min(t, length - t) for t in range(length + 1)]]
+    full = _correlator(g, length)[[min(t, length - t) for t in range(length + 1)]]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = (full[:-2] + full[2:]) / (2.0 * full[1:-1])
         return np.asarray(np.where(full[1:-1] > 0.0, np.arccosh(ratio), math.nan))
 
 
-def xi_eq27(g: Array, length: int) -> float:
+def xi_eq27(g: ArrayLike, length: int) -> float:
     """Correlation length (length - 1) / sum_t m(t), t = 1 .. length - 1 (eq. 27 of the paper).
 
     Every t weighs the same, so for length >> xi noise far out decides; NaN as soon as one m(t) is.
+
+    Raises:
+        InputError: as `effective_masses`.
     """
     total = float(effective_masses(g, length).sum())
     return (length - 1) / total if total > 0.0 else math.nan
 
 
-def xi_second_moment(g: Array, length: int) -> float:
+def xi_second_moment(g: ArrayLike, length: int) -> float:
     """Correlation length sqrt(chi / F - 1) / (2 sin(pi / length)), from the second moment.
 
     chi and F are the Fourier transforms of the two-point function at zero momentum and at the
     smallest one, both sums over G(t) (Cooper, Freedman, Preston, Nucl. Phys. B 210 (1982) 210).
+
+    Raises:
+        InputError: as `effective_masses`.
     """
-    full = g[[min(t, length - t) for t in range(length)]]
+    full = _correlator(g, length)[[min(t, length - t) for t in range(length)]]
     wave = np.cos(2.0 * math.pi * np.arange(length) / length)
     chi, f = float(full.sum()), float((full * wave).sum())
     if length < 2 or not chi > f > 0.0:
@@ -69,7 +78,9 @@ def xi_second_moment(g: Array, length: int) -> float:
     return math.sqrt(chi / f - 1.0) / (2.0 * math.sin(math.pi / length))
 
 
-def cosh_gap(g: Array, length: int, errors: Array | None = None, first: int | None = None) -> float:
+def cosh_gap(
+    g: ArrayLike, length: int, errors: ArrayLike | None = None, first: int | None = None
+) -> float:
     """Mass gap by a fit of A cosh[m (t - length / 2)] to G(t), first <= t <= length // 2.
 
     Args:
@@ -80,12 +91,16 @@ def cosh_gap(g: Array, length: int, errors: Array | None = None, first: int | No
 
     Returns:
         m in lattice units; NaN where the fit does not converge or fewer than two points are left.
+
+    Raises:
+        InputError: as `effective_masses`, for the errors too.
     """
     from scipy.optimize import least_squares
 
     half = length / 2.0
     t = np.arange(max(1, length // 6) if first is None else first, length // 2 + 1)
-    values, weights = g[t], None if errors is None else errors[t]
+    values = _correlator(g, length)[t]
+    weights = None if errors is None else _correlator(errors, length)[t]
     if t.size < 2 or not np.isfinite(values).all():
         return math.nan
     sigma = np.abs(values) if weights is None else np.maximum(weights, 1e-300)
@@ -125,7 +140,8 @@ def derived(
             chains, chain after chain, so that a block is a stretch of one chain or whole chains.
         action: the action sampled.
         shape: lattice (L0, L1).
-        blocks: jackknife blocks, each many autocorrelation times long.
+        blocks: jackknife blocks, each many autocorrelation times long; as many of the last
+            configurations are left out as make them equal.
 
     Returns:
         (value, error): "xi_eq27", "xi_2nd", "xi_cosh", "gap" (= 1 / xi_cosh), "meff" (effective
@@ -133,18 +149,20 @@ def derived(
         or a lattice too short leaves a quantity undefined.
 
     Raises:
-        InputError: for fewer configurations than blocks, or blocks < 2.
+        InputError: for fewer configurations than blocks, blocks < 2, or a correlator that was
+            measured on another lattice.
     """
-    length, volume = shape[time_axis(shape)], shape[0] * shape[1]
+    length = shape[time_axis(shape)]
     n = len(measured["chi2"])
     if not 2 <= blocks <= n:
         raise InputError(f"a jackknife of {blocks} blocks needs as many configurations, got {n}")
-    columns = [measured[name].double().reshape(n, -1) for name in ("chi2", "M4", "cos", "G")]
-    series = np.concatenate([column.numpy(force=True) for column in columns], 1).T
+    columns = [measured[name].double().numpy(force=True) for name in ("M", "M4", "cos", "G")]
+    columns[0] = columns[0] ** 2
+    series = np.concatenate([column.reshape(n, -1) for column in columns], 1).T
     means = _block_means(series, blocks)
     errors = means[3:].std(1) / math.sqrt(blocks - 1)
     found = {}
-    for name, function in _functions(action, length, volume, errors).items():
+    for name, function in _functions(action, length, errors).items():
         with np.errstate(invalid="ignore"):
             found[name] = jackknife(function, means, blocks)
     if "gap" in found:
@@ -153,13 +171,11 @@ def derived(
     return found
 
 
-def _functions(
-    action: Action, length: int, volume: int, errors: Array
-) -> dict[str, Callable[[Array], float]]:
-    """By name, functions of the means (chi2, M4, cos, G(0), G(1), ...)."""
+def _functions(action: Action, length: int, errors: Array) -> dict[str, Callable[[Array], float]]:
+    """By name, functions of the means (M^2, M^4, cos, G(0), G(1), ...)."""
     at = max(1, length // 6) - 1
     functions: dict[str, Callable[[Array], float]] = {
-        "U4": lambda x: binder(float(x[0]) / volume, float(x[1]))
+        "U4": lambda x: binder(float(x[0]), float(x[1]))
     }
     if length >= 2:
         functions |= {
@@ -171,6 +187,17 @@ def _functions(
     if isinstance(action, GrapheneAction):
         functions["condensate"] = lambda x: condensate(float(x[2]))
     return functions
+
+
+def _correlator(g: ArrayLike, length: int) -> Array:
+    """G(0) .. G(length // 2), refused if of another lattice or not yet averaged."""
+    values = np.asarray(g, dtype=np.float64)
+    if values.shape != (length // 2 + 1,):
+        raise InputError(
+            f"a correlator over {length} sites has the {length // 2 + 1} means G(0) to "
+            f"G({length // 2}), got shape {values.shape}"
+        )
+    return values
 
 
 def _block_means(series: Array, blocks: int) -> Array:

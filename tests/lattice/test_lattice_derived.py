@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,24 @@ def test_exact_correlator_of_phi4_is_close_to_the_gap_of_its_transfer_matrix() -
     exact = exact_4x4(5.5)
     # L = 4 is short: the wrapped excited states leave the effective mass 15 % off the gap
     assert effective_masses(np.array(exact.g), 4)[0] == pytest.approx(exact.gap, rel=0.15)
+
+
+@pytest.mark.parametrize("function", [effective_masses, xi_eq27, xi_second_moment, cosh_gap])
+def test_a_correlator_of_another_lattice_is_refused(function: Callable[..., object]) -> None:
+    exact = exact_4x4(5.5)
+    assert function(exact.g, 4) == pytest.approx(function(np.array(exact.g), 4))
+    for g, length in ((exact.g, 3), (exact.g, 8), ([exact.g] * 3, 4)):
+        with pytest.raises(
+            InputError, match=f"over {length} sites has the {length // 2 + 1} means"
+        ):
+            function(g, length)
+
+
+def test_derived_refuses_what_was_measured_on_another_lattice() -> None:
+    phi = torch.randn(64, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for shape in ((6, 6), (64, 12), (24, 6)):
+        with pytest.raises(InputError, match="a correlator over"):
+            derived(measure(phi), Phi4Action(-4.0, 5.0), shape, 8)
+    # nothing else depends on the lattice, the cumulant neither
+    found = [derived(measure(phi), Phi4Action(-4.0, 5.0), (12, n), 8)["U4"] for n in (12, 6)]
+    assert found[0] == found[1]
