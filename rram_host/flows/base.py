@@ -1,6 +1,7 @@
 """What all flows share: draws of the prior, sampling, density by the inverse."""
 
 from abc import ABC, abstractmethod
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -40,10 +41,10 @@ class LatticeFlow(nn.Module, ABC):
         """Prior draws z for `push`: standard normals, (n, V).
 
         Raises:
-            InputError: for n below 1.
+            InputError: for n below 1 or not whole.
         """
-        if n < 1:
-            raise InputError(f"a flow draws at least 1 field, asked {n}")
+        if not isinstance(n, Integral) or n < 1:
+            raise InputError(f"a flow draws at least 1 field, a whole number, asked {n}")
         rows, cols = self.shape
         return torch.randn(n, rows * cols, generator=generator, dtype=dtype)
 
@@ -55,7 +56,7 @@ class LatticeFlow(nn.Module, ABC):
             phi (n, L0, L1) and log q (n,), float64.
 
         Raises:
-            InputError: for n below 1.
+            InputError: for n below 1 or not whole.
         """
         return self.push(self.draw(n, generator))
 
@@ -65,9 +66,13 @@ class LatticeFlow(nn.Module, ABC):
 
     def _flat(self, field: Tensor) -> Tensor:
         rows, cols = self.shape
-        if tuple(field.shape[1:]) not in ((rows * cols,), self.shape):
+        # of whole numbers, the amplitudes of a prior would be cut to whole numbers, too
+        if not isinstance(field, Tensor) or not field.is_floating_point():
+            kind = f"{type(field).__name__} of {getattr(field, 'dtype', 'no dtype')}"
+            raise InputError(f"this flow takes a torch tensor of floats, got {kind}")
+        if field.shape[:1] == (0,) or tuple(field.shape[1:]) not in ((rows * cols,), self.shape):
             raise InputError(
-                f"this flow takes (n, {rows}, {cols}) or (n, {rows * cols}), "
+                f"this flow takes (n, {rows}, {cols}) or (n, {rows * cols}), n >= 1, "
                 f"got {tuple(field.shape)}"
             )
         return field.flatten(1)

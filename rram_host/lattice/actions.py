@@ -76,7 +76,7 @@ class Phi4Action:
             S, shape (n,).
 
         Raises:
-            InputError: for a tensor that is not three-dimensional.
+            InputError: for anything but a three-dimensional tensor.
         """
         _check(phi)
         square = phi * phi
@@ -95,7 +95,7 @@ class Phi4Action:
             The gradient, of phi's shape.
 
         Raises:
-            InputError: for a tensor that is not three-dimensional.
+            InputError: for anything but a three-dimensional tensor.
         """
         _check(phi)
         around = torch.roll(phi, 1, 1) + torch.roll(phi, -1, 1)
@@ -251,5 +251,7 @@ def _check_mass_term(sign: object) -> None:
 
 
 def _check(phi: Tensor) -> None:
+    if not isinstance(phi, Tensor):
+        raise InputError(f"an action takes a torch tensor of fields, got {type(phi).__name__}")
     if phi.dim() != 3:
         raise InputError(f"an action takes fields (n, L0, L1), got shape {tuple(phi.shape)}")

@@ -12,6 +12,7 @@ from rram_host.errors import InputError
 __all__ = [
     "IntegratedTime",
     "MeanError",
+    "as_floats",
     "function_and_error",
     "integrated_time",
     "jackknife",
@@ -77,7 +78,8 @@ def integrated_time(series: ArrayLike) -> IntegratedTime:
         tau, its error and the window. A constant series has tau = 1/2 and error 0.
 
     Raises:
-        InputError: for fewer than 4 updates, other shapes, or values that are not finite.
+        InputError: for fewer than 4 updates, other shapes, chains of different lengths, or
+            values that are not finite.
     """
     return _analyse(_chains(series))[1]
 
@@ -118,7 +120,7 @@ def function_and_error(
     Raises:
         InputError: for other shapes, or as `integrated_time`.
     """
-    values = np.asarray(series, dtype=np.float64)
+    values = as_floats(series, "series")
     if values.ndim not in (2, 3):
         raise InputError(f"means need (k, n) or (k, chains, n), got {values.shape}")
     axes = tuple(range(1, values.ndim))
@@ -145,12 +147,13 @@ def jackknife(
         blocks: number of blocks; each should be many autocorrelation times long.
 
     Returns:
-        The function of the full means, and its error sqrt((B - 1) / B sum_b (f_b - mean f)^2).
+        The function of the means over all blocks, and its error sqrt((B - 1) / B sum_b (f_b -
+        mean f)^2). Blocks are equal, so the last n mod B updates are left out of both.
 
     Raises:
         InputError: unless series is (k, n) with n >= blocks >= 2.
     """
-    values = np.asarray(series, dtype=np.float64)
+    values = as_floats(series, "series")
     if values.ndim != 2 or not 2 <= blocks <= values.shape[1]:
         raise InputError(f"a jackknife of {blocks} blocks got a series of shape {values.shape}")
     length = values.shape[1] // blocks
@@ -162,8 +165,25 @@ def jackknife(
     return float(function(kept.mean(1))), math.sqrt(float(spread))
 
 
+def as_floats(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    """Values as a float64 array.
+
+    Args:
+        values: numbers, nested sequences of them, an array or a tensor.
+        what: how a message calls them.
+
+    Raises:
+        InputError: for sequences of different lengths, a tensor that wants gradients, or anything
+            else that is no array of numbers.
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what} must be an array of numbers: {error}") from None
+
+
 def _chains(series: ArrayLike) -> NDArray[np.float64]:
-    values = np.atleast_2d(np.asarray(series, dtype=np.float64))
+    values = np.atleast_2d(as_floats(series, "series"))
     if values.ndim != 2 or values.shape[1] < 4 or values.shape[0] < 1:
         raise InputError(
             f"autocorrelations need (n,) or (chains, n) with n >= 4, got {np.shape(series)}"

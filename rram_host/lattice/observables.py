@@ -32,8 +32,11 @@ def measure(phi: Tensor) -> dict[str, Tensor]:
           chi2 = (V / T) sum_{t=0}^{T-1} G(t).
 
     Raises:
-        InputError: unless phi has shape (n, L0, L1), lengths >= 1.
+        InputError: unless phi is a tensor of floats of shape (n, L0, L1), lengths >= 1.
     """
+    if not isinstance(phi, Tensor) or not phi.is_floating_point():
+        kind = f"{type(phi).__name__} of {getattr(phi, 'dtype', 'no dtype')}"
+        raise InputError(f"observables need a torch tensor of floats, got {kind}")
     if phi.dim() != 3 or min(phi.shape[1:]) < 1:
         raise InputError(f"observables need fields (n, L0, L1), got shape {tuple(phi.shape)}")
     m = phi.mean((1, 2))

@@ -1,12 +1,12 @@
 """What a sample of importance weights w = exp(-S) / q tells."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rram_host.errors import InputError
+from rram_host.lattice.autocorrelation import as_floats
 
 __all__ = ["effective_sample_size", "log_z"]
 
@@ -49,7 +49,7 @@ def log_z(log_w: ArrayLike) -> tuple[float, float]:
 
 def _scaled(log_w: ArrayLike, at_least: int = 1) -> tuple[NDArray[np.float64], float]:
     """Weights divided by the largest, and the logarithm of the largest."""
-    values: NDArray[Any] = np.asarray(log_w, dtype=np.float64)
+    values = as_floats(log_w, "log weights")
     if values.ndim != 1 or values.size < at_least:
         raise InputError(
             f"log weights must be one series of at least {at_least}, got shape {values.shape}"

@@ -247,6 +247,18 @@ def test_refuses_other_shapes_and_empty_draws(any_flow: Any) -> None:
         any_flow.inverse(torch.zeros(2, 4, 6))
     with pytest.raises(InputError, match=r"takes \(n, 4, 4\)"):
         any_flow.log_prob(torch.zeros(2, 3, 4))
+    with pytest.raises(InputError, match=r"n >= 1, got \(0, 4, 4\)"):
+        any_flow.log_prob(torch.zeros(0, 4, 4))
+
+
+def test_refuses_what_is_no_tensor_of_floats(any_flow: Any) -> None:
+    z = torch.ones(2, 16, dtype=torch.float64)
+    with pytest.raises(InputError, match="a whole number, asked 2.0"):
+        any_flow.draw(2.0, torch.Generator())
+    for bad, named in ((z.numpy(), "ndarray of float64"), (z.long(), "Tensor of torch.int64")):
+        for function in (any_flow.push, any_flow.inverse, any_flow.log_prob):
+            with pytest.raises(InputError, match=f"torch tensor of floats, got {named}"):
+                function(bad)
 
 
 @pytest.mark.parametrize("name", sorted(checkpoint.shipped()))

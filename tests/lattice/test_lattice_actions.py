@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -141,3 +142,10 @@ def test_notes_speak_of_what_is_out_of_the_usual_range_only() -> None:
     assert "L g = 4 is below 6" in short
     assert len(range_notes(GrapheneAction(2.0, 0.7), (8, 8))) == 2
     assert "lam = 20" in range_notes(Phi4Action(-4.0, 20.0), (4, 4))[0]
+
+
+@pytest.mark.parametrize("action", [Phi4Action(-4.0, 5.0), GrapheneAction(1.0, 0.2)])
+def test_refuses_what_is_no_tensor(action: Action) -> None:
+    for function in (action, action.force):
+        with pytest.raises(InputError, match="torch tensor of fields, got ndarray"):
+            function(np.zeros((2, 4, 4)))  # type: ignore[arg-type]

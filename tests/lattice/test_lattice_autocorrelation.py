@@ -3,10 +3,12 @@
 import importlib
 import math
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from rram_host.errors import InputError
@@ -16,6 +18,7 @@ from rram_host.lattice.autocorrelation import (
     jackknife,
     mean_and_error,
 )
+from rram_host.lattice.reweighting import effective_sample_size
 
 
 def _ar1(a: float, chains: int, n: int, seed: int) -> NDArray[np.float64]:
@@ -151,3 +154,27 @@ def test_a_linear_function_is_the_mean_of_the_combination() -> None:
 def test_function_of_means_refuses_a_bare_series() -> None:
     with pytest.raises(InputError, match="means need"):
         function_and_error(lambda m: float(m[0]), np.zeros(10))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        integrated_time,
+        mean_and_error,
+        lambda series: function_and_error(lambda m: float(m[0]), series),
+        lambda series: jackknife(lambda m: float(m[0]), series, 2),
+        effective_sample_size,
+    ],
+)
+def test_refuses_chains_of_different_lengths_and_tensors_with_gradients(
+    function: Callable[..., object],
+) -> None:
+    for bad in ([[0.0] * 9, [0.0] * 8], torch.zeros(9, requires_grad=True)):
+        with pytest.raises(InputError, match="must be an array of numbers"):
+            function(bad)
+
+
+def test_jackknife_leaves_out_what_no_block_takes() -> None:
+    series = np.random.default_rng(12).standard_normal((1, 67))
+    found = jackknife(lambda m: float(m[0]), series, 8)
+    assert found == jackknife(lambda m: float(m[0]), series[:, :64], 8)

@@ -87,3 +87,10 @@ def test_moments_and_cosine() -> None:
 def test_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"\(n, L0, L1\)"):
         measure(torch.zeros(shape))
+
+
+def test_refuses_what_is_no_tensor_of_floats() -> None:
+    with pytest.raises(InputError, match="torch tensor of floats, got ndarray of float64"):
+        measure(_phi(2).numpy())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="torch tensor of floats, got Tensor of torch.int64"):
+        measure(torch.ones(2, 4, 4, dtype=torch.int64))

@@ -88,9 +88,10 @@ class MixerFlow(LatticeFlow):
         Raises:
             InputError: for another shape or a field that is not finite.
         """
-        if not bool(torch.isfinite(phi).all()):
+        x = self._flat(phi)
+        if not bool(torch.isfinite(x).all()):
             raise InputError("the inverse of a flow was asked for a field that is not finite")
-        return self._in_parts(self._pull, self._flat(phi).double())
+        return self._in_parts(self._pull, x.double())
 
     @torch.no_grad()
     def freeze_statistics(self, n: int, generator: torch.Generator) -> None:
