@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rram_host.errors import InputError
 from rram_host.experiments.deploy_flow import DeployPlan
 from rram_host.experiments.sampling import figures
 from rram_host.experiments.sampling.draws import Drawn
 from rram_host.experiments.sampling.draws import draw as draw_batches
 from rram_host.experiments.sampling.load import LoadedSamples, load_samples
 from rram_host.experiments.sampling.plan import DrawPlan
-from rram_host.experiments.sampling.report import exact_values
+from rram_host.experiments.sampling.report import deviation, exact_values
 from rram_host.experiments.sampling.sample import Sample
 from rram_host.experiments.sampling.service import sample_flow
 from rram_host.experiments.sampling.units import observables
@@ -82,19 +83,29 @@ def draw(flow: Flow, action: Action, plan: SamplePlan) -> Iterator[Drawn]:
 
 
 def collect(batches: Iterator[Drawn], plan: SamplePlan, progress: Progress | None = None) -> Drawn:
-    """All batches as one."""
+    """All batches as one.
+
+    Raises:
+        InputError: there is none, for instance because they were collected before.
+    """
     parts, done = [], 0
     for batch in batches:
         parts.append(batch)
         done += len(batch.log_q)
         if progress:
             progress(done, plan.n)
+    if not parts:
+        raise InputError("no batch to collect: draw again, batches can be taken once")
     phi, log_q, log_p = zip(*((p.phi, p.log_q, p.log_p) for p in parts), strict=True)
     return Drawn(np.concatenate(phi), np.concatenate(log_q), np.concatenate(log_p))
 
 
 def metropolis(draws: Drawn, plan: SamplePlan) -> Chain:
-    """Metropolis-Hastings over the draws: exact whatever the array's errors are."""
+    """Metropolis-Hastings over the draws: exact whatever the array's errors are.
+
+    Raises:
+        InputError: draws of another plan than this one, or weights that no chain can use.
+    """
     uniforms = [plan.draws.uniforms(index) for index in range(plan.draws.batches)]
     return Chain.of(accept(draws.log_w, np.concatenate(uniforms))[0])
 
@@ -148,7 +159,7 @@ def table(
     """Rows of the result table: exact, array and HMC with errors, deviation, tau of both.
 
     Deviations are in standard errors, from the exact value where it is known, otherwise of the
-    two samplers from each other.
+    two samplers from each other; NaN where no error is known, as of a chain that never moved.
     """
     rows = []
     for name, found in array.items():
@@ -171,5 +182,5 @@ def table(
 
 def _deviation(found: dict[str, float], exact: float | None, other: dict[str, float]) -> float:
     if exact is not None:
-        return (found["mean"] - exact) / found["error"]
-    return (found["mean"] - other["mean"]) / float(np.hypot(found["error"], other["error"]))
+        return deviation(found, exact, 0.0)
+    return deviation(found, other["mean"], other["error"])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rram_host.errors import InputError
+from rram_host.lattice.autocorrelation import as_floats
 
 __all__ = ["Chain", "accept", "independence_chain"]
 
@@ -62,18 +63,25 @@ def accept(
         Which were taken, shape (n,), and log w of what the chain holds after them.
 
     Raises:
-        InputError: for an empty or not one-dimensional array, or weights NaN or +infinity, or a
-            chain that begins with a weight of -infinity.
+        InputError: for an empty or not one-dimensional array, weights (or `held`) NaN or
+            +infinity, a number of uniforms other than that of weights or one outside [0, 1), or
+            a chain that begins with a weight of -infinity.
     """
-    weights = np.asarray(log_w, dtype=np.float64)
+    weights = as_floats(log_w, "log weights")
+    drawn = as_floats(uniforms, "uniforms")
     if weights.ndim != 1 or weights.size == 0:
         raise InputError(f"a chain needs one series of log weights, got shape {weights.shape}")
-    if np.isnan(weights).any() or np.isposinf(weights).any():
+    if not (weights < math.inf).all() or not held < math.inf:
         raise InputError("a chain needs log weights that are neither NaN nor +infinity")
+    if drawn.shape != weights.shape or not ((drawn >= 0.0) & (drawn < 1.0)).all():
+        raise InputError(
+            f"a chain over {weights.size} proposals needs as many uniforms in [0, 1), got shape "
+            f"{drawn.shape}, {drawn.min(initial=0.0):g} to {drawn.max(initial=0.0):g}"
+        )
     if held == -math.inf and np.isneginf(weights[0]):
         raise InputError("a chain needs a first log weight above -infinity")
     # j replaces i when u <= w_j / w_i, u = 1 - uniform in (0, 1]: when log w_j - log u >= log w_i.
-    reach = weights - np.log1p(-np.asarray(uniforms, dtype=np.float64))
+    reach = weights - np.log1p(-drawn)
     taken, values = [], weights.tolist()
     # Plain Python: a tenth of a microsecond a proposal, nothing beside what drawing one takes.
     for place, bound in enumerate(reach.tolist()):

@@ -14,6 +14,7 @@ import torch
 
 from rram_host import open_board
 from rram_host.errors import InputError
+from rram_host.experiments import sample_lattice
 from rram_host.experiments.deploy_flow import DeployPlan
 from rram_host.experiments.sampling import shown
 from rram_host.experiments.sampling.draws import draw, draw_batch, draw_split
@@ -336,3 +337,26 @@ def test_a_model_may_state_its_range(loaded: LoadedFlow):
     assert target_action(narrow, {"lam": 5.6}) == Phi4Action(-4.0, 5.6)
     with pytest.raises(InputError, match=r"outside 5.4..5.6"):
         target_action(narrow, {"lam": 6.0})
+
+
+# ---- in a notebook, step by step ----------------------------------------------------------------
+
+
+def test_batches_are_taken_once_and_a_chain_is_of_its_plan(loaded: LoadedFlow):
+    plan = sample_lattice.SamplePlan(n=96, batch=64)
+    batches = sample_lattice.draw(loaded.flow, loaded.action, plan)
+    draws = sample_lattice.collect(batches, plan)
+    with pytest.raises(InputError, match="no batch to collect"):
+        sample_lattice.collect(batches, plan)
+    for n in (64, 128):
+        with pytest.raises(InputError, match="over 96 proposals needs as many uniforms"):
+            sample_lattice.metropolis(draws, replace(plan, n=n))
+
+
+def test_a_chain_that_never_moved_has_no_deviation():
+    still = sample_lattice.estimate({"E": np.full(8, 0.2)})
+    moving = sample_lattice.estimate({"E": np.arange(8.0)})
+    (row,) = sample_lattice.table(still, moving, {"E": 0.1})
+    assert math.isnan(row["array_sigma"]) and math.isfinite(row["hmc_sigma"])
+    (row,) = sample_lattice.table(still, still, None)
+    assert math.isnan(row["array_sigma"]) and math.isnan(row["hmc_sigma"])

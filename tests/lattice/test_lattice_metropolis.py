@@ -118,3 +118,17 @@ def test_thirty_two_thousand_proposals_are_quick() -> None:
 def test_refuses_weights_no_chain_can_use(log_w: list[float]) -> None:
     with pytest.raises(InputError, match="a chain needs"):
         independence_chain(log_w, np.random.default_rng(9))
+
+
+@pytest.mark.parametrize(
+    "uniforms", [0.3, [0.3], [0.1, 0.2], [[0.1], [0.2], [0.3]], [0.1, 0.2, 1.0], [0.1, -0.1, 0.2]]
+)
+def test_refuses_uniforms_that_are_not_one_a_proposal(uniforms: object) -> None:
+    with pytest.raises(InputError, match="over 3 proposals needs as many uniforms"):
+        accept([0.0, -1.0, 1.0], uniforms)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("held", [math.nan, math.inf])
+def test_refuses_to_go_on_from_no_weight(held: float) -> None:
+    with pytest.raises(InputError, match="neither NaN nor"):
+        accept([0.0, 1.0], [0.1, 0.2], held)
