@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,9 @@ class DeployPlan:
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
+        for name in ("seed", "lora_steps", "read_average", "calibration_turns"):
+            if not isinstance(getattr(self, name), Integral):
+                raise InputError(f"{name} = {getattr(self, name)!r} is not a whole number")
         if not 0 <= self.seed <= MAX_SEED:
             raise InputError(f"seed {self.seed} is outside 0..{MAX_SEED}")
         least_of = {"lora_steps": 0, "read_average": 1, "calibration_turns": 0}

@@ -1,6 +1,7 @@
 """Settings and log entries of training, checked when made."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from rram_host.errors import InputError
@@ -126,6 +127,8 @@ def _check_schedule(
         ("warmup", warmup, 0),
         ("log_every", log_every, 1),
     ):
+        if not isinstance(value, Integral):
+            raise InputError(f"{name} must be a whole number, got {value!r}")
         if value < least:
             raise InputError(f"{name} must be >= {least}, got {value}")
     if not (lr > 0.0 and clip > 0.0):

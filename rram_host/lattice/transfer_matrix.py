@@ -57,7 +57,7 @@ def exact_values(action: Action, shape: tuple[int, int], points: int | None = No
     width, height = min(shape), max(shape)
     if len(shape) != 2 or width < 1:
         raise InputError(f"a lattice needs two lengths >= 1, asked {shape}")
-    points = points or _POINTS.get(width, 6)
+    points = _POINTS.get(width, 6) if points is None else points
     if points < 2 or points**width > MAX_STATES:
         raise InputError(
             f"a slice of {width} sites with {points} points each has {points**width} states; from 2"

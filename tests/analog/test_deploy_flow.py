@@ -306,7 +306,13 @@ def test_urls_are_counted_up_from_one_with_a_seed():
 
 @pytest.mark.parametrize(
     "values",
-    [{"seed": -1}, {"lora_steps": -1}, {"read_average": 0}, {"scheme": "none"}],
+    [
+        {"seed": -1},
+        {"lora_steps": -1},
+        {"read_average": 0},
+        {"scheme": "none"},
+        *[{name: 2.5} for name in ("seed", "lora_steps", "read_average", "calibration_turns")],
+    ],
 )
 def test_a_plan_that_cannot_run_is_refused(values):
     with pytest.raises(InputError):

@@ -301,6 +301,9 @@ def test_on_a_board_the_file_says_which_and_in_what_state(loaded: LoadedFlow, tm
         ({"seed": -1}, "seed -1"),
         ({"seed": 2**63}, "seed"),
         ({"batch": 0}, "batch = 0"),
+        ({"n": 100.0}, "n = 100.0 is not a whole number"),
+        ({"batch": 10.5}, "batch = 10.5 is not a whole number"),
+        ({"seed": 1.5}, "seed = 1.5 is not a whole number"),
         ({"batch": 2**21}, "batch"),
     ],
 )

@@ -187,6 +187,7 @@ def test_noise_follows_the_axis_that_a_flow_names() -> None:
         {"warmup": -1},
         {"clip": 0.0},
         {"log_every": 0},
+        *[{name: 10.5} for name in ("steps", "batch", "warmup", "log_every")],
         {"beta2": 1.0},
         {"weight_noise": -0.1},
         {"estimator": "magic"},
@@ -198,7 +199,8 @@ def test_train_settings_refuse_nonsense(bad: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"parameters": "all"}, {"also": ("prior",)}, {"beta2": 0.0}]
+    "bad",
+    [{"steps": 0}, {"batch": 64.0}, {"parameters": "all"}, {"also": ("prior",)}, {"beta2": 0.0}],
 )
 def test_finetune_settings_refuse_nonsense(bad: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):

@@ -79,7 +79,9 @@ def test_a_long_lattice_shows_the_gap() -> None:
     assert decay == pytest.approx(found.gap, rel=2e-3)
 
 
-@pytest.mark.parametrize(("shape", "points"), [((6, 6), 7), ((0, 4), None), ((3, 3), 1)])
+@pytest.mark.parametrize(
+    ("shape", "points"), [((6, 6), 7), ((0, 4), None), ((3, 3), 1), ((3, 3), 0)]
+)
 def test_refuses_what_cannot_be_summed(shape: tuple[int, int], points: int | None) -> None:
     with pytest.raises(InputError, match="lattice needs|states"):
         exact_values(Phi4Action(-4.0, 5.0), shape, points)

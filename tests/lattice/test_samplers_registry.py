@@ -90,6 +90,10 @@ def test_refuses_what_it_cannot_sample(name: str) -> None:
         tuned(name, PHI4, (4, 4, 4))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="seed"):
         run_sampler(name, PHI4, (4, 4), short(name), -1)
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        run_sampler(name, PHI4, (4, 4), short(name), 1.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="two lengths"):
+        run_sampler(name, PHI4, (4.0, 4.0), short(name))  # type: ignore[arg-type]
 
 
 def test_refuses_unknown_names_and_settings_of_another() -> None:
@@ -111,6 +115,8 @@ def test_moves_of_the_mean_need_wells_of_a_cosine(action: Action) -> None:
     [
         *[(HmcSettings, {name: 0}) for name in ("chains", "kept", "keep_every", "step", "steps")],
         *[(HmcSettings, {name: -1}) for name in ("thermalisation", "start_width")],
+        *[(HmcSettings, {name: 1e3}) for name in ("chains", "kept", "keep_every", "steps")],
+        (HmcSettings, {"thermalisation": 0.5}),
         (HmcSettings, {"jitter": 1.0}),
         (HmcSettings, {"step": float("nan")}),
         (FourierHmcSettings, {"mass": 0.0}),
@@ -119,10 +125,13 @@ def test_moves_of_the_mean_need_wells_of_a_cosine(action: Action) -> None:
         (FourierHmcSettings, {"jitter": -0.1}),
         (FourierHmcSettings, {"mean_moves": -1}),
         (FourierHmcSettings, {"sweeps": -1}),
+        *[(FourierHmcSettings, {name: 2.0}) for name in ("kicks", "mean_moves", "sweeps")],
         (FourierHmcSettings, {"width": 0.0}),
         (MetropolisSettings, {"width": float("inf")}),
         (MetropolisSettings, {"sweeps": 0}),
+        (MetropolisSettings, {"sweeps": 1.5}),
         (WolffSettings, {"clusters": 0}),
+        *[(WolffSettings, {name: 2.0}) for name in ("clusters", "sweeps")],
         (WolffSettings, {"sweeps": 0}),
         (WolffSettings, {"width": 0.0}),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -43,6 +44,9 @@ class DrawPlan:
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
+        for name in ("n", "batch", "seed"):
+            if not isinstance(getattr(self, name), Integral):
+                raise InputError(f"{name} = {getattr(self, name)!r} is not a whole number")
         if not MIN_DRAWS <= self.n <= MAX_DRAWS:
             raise InputError(f"n = {self.n} configurations is outside {MIN_DRAWS}..{MAX_DRAWS}")
         if not 0 <= self.seed <= MAX_SEED:

@@ -18,6 +18,7 @@ from rram_host.lattice.samplers.run import (
     check_shape,
     collect,
     require,
+    require_count,
 )
 from rram_host.lattice.samplers.zero_mode import move_mean
 
@@ -62,10 +63,10 @@ class FourierHmcSettings(Lengths):
         fine = self.mass is None or 0.0 < self.mass < math.inf
         require(self, "mass", fine, "None, or > 0 and finite")
         require(self, "angle", 0.0 < self.angle < math.inf, "> 0 and finite")
-        require(self, "kicks", self.kicks >= 1, "at least 1")
+        require_count(self, "kicks", 1)
         require(self, "jitter", 0.0 <= self.jitter < 1.0, "in [0, 1)")
-        require(self, "mean_moves", self.mean_moves >= 0, "at least 0")
-        require(self, "sweeps", self.sweeps >= 0, "at least 0")
+        require_count(self, "mean_moves", 0)
+        require_count(self, "sweeps", 0)
         require(self, "width", 0.0 < self.width < math.inf, "> 0 and finite")
 
 

@@ -15,6 +15,7 @@ from rram_host.lattice.samplers.run import (
     check_shape,
     collect,
     require,
+    require_count,
 )
 
 __all__ = ["OMELYAN", "HmcSettings", "run"]
@@ -49,7 +50,7 @@ class HmcSettings(Lengths):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "step", 0.0 < self.step < np.inf, "> 0 and finite")
-        require(self, "steps", self.steps >= 1, "at least 1")
+        require_count(self, "steps", 1)
         require(self, "jitter", 0.0 <= self.jitter < 1.0, "in [0, 1)")
 
 

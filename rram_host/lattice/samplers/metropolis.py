@@ -23,6 +23,7 @@ from rram_host.lattice.samplers.run import (
     check_shape,
     collect,
     require,
+    require_count,
 )
 
 __all__ = ["MetropolisSettings", "Sweeper", "run"]
@@ -48,7 +49,7 @@ class MetropolisSettings(Lengths):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "width", 0.0 < self.width < np.inf, "> 0 and finite")
-        require(self, "sweeps", self.sweeps >= 1, "at least 1")
+        require_count(self, "sweeps", 1)
 
 
 class Sweeper:

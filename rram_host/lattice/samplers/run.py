@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Lengths:
     def __post_init__(self) -> None:
         least_of = {"chains": 1, "kept": 1, "keep_every": 1, "thermalisation": 0}
         for name, least in least_of.items():
-            require(self, name, getattr(self, name) >= least, f"at least {least}")
+            require_count(self, name, least)
         require(self, "start_width", 0.0 <= self.start_width < np.inf, ">= 0 and finite")
 
 
@@ -66,9 +67,16 @@ def require(settings: object, name: str, right: bool, wanted: str) -> None:
         raise InputError(f"{name} must be {wanted}, got {getattr(settings, name)}")
 
 
+def require_count(settings: object, name: str, least: int, because: str = "") -> None:
+    """Refuse a count that is not whole (1e3 is a float) or too small to run."""
+    value = getattr(settings, name)
+    whole = isinstance(value, Integral) and int(value) >= least
+    require(settings, name, whole, f"a whole number, at least {least}{because}")
+
+
 def check_shape(shape: tuple[int, int]) -> None:
     """Refuse what is not a two-dimensional lattice."""
-    if len(shape) != 2 or min(shape) < 1:
+    if len(shape) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in shape):
         raise InputError(f"a lattice needs two lengths >= 1, asked {tuple(shape)}")
 
 
@@ -91,10 +99,10 @@ def collect(
         progress: called with (updates done, updates in all) after each update.
 
     Raises:
-        InputError: for a negative seed.
+        InputError: for a seed that is negative or not whole.
     """
-    if seed < 0:
-        raise InputError(f"a seed must be >= 0, got {seed}")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"a seed must be a whole number >= 0, got {seed}")
     rng = np.random.default_rng(seed)
     phi = lengths.start_width * rng.standard_normal((*shape, lengths.chains))
     update(phi.copy(), np.random.default_rng(seed))  # compiles, where something is compiled

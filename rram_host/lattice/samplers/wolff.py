@@ -15,6 +15,7 @@ from rram_host.lattice.samplers.run import (
     check_shape,
     collect,
     require,
+    require_count,
 )
 
 __all__ = ["WolffSettings", "run"]
@@ -42,8 +43,8 @@ class WolffSettings(Lengths):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "clusters", self.clusters >= 1, "at least 1")
-        require(self, "sweeps", self.sweeps >= 1, "at least 1, since clusters change signs only")
+        require_count(self, "clusters", 1)
+        require_count(self, "sweeps", 1, ", since clusters change signs only")
         require(self, "width", 0.0 < self.width < np.inf, "> 0 and finite")
 
 
