@@ -63,7 +63,7 @@ def adapted(
     action: Action,
     plan: AdaptPlan,
     callback: Callback | None = None,
-    state: Path | None = None,
+    state: Path | str | None = None,
     should_stop: Callable[[], bool] | None = None,
     trained_for: Action | None = None,
 ) -> Flow:

@@ -123,14 +123,14 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def from_toml(path: Path) -> Recipe:
+def from_toml(path: Path | str) -> Recipe:
     """Read a recipe's file.
 
     Raises:
         InputError: no such file, not TOML, or as of `recipe_of`.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"{path}: {reason}") from None

@@ -37,7 +37,7 @@ def train(
     action: Action,
     settings: TrainSettings,
     callback: Callback | None = None,
-    state: Path | None = None,
+    state: Path | str | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[TrainLog]:
     """Train every parameter but the low-rank corrections, in place; reproducible from the seed.
@@ -86,7 +86,7 @@ def finetune(
     action: Action,
     settings: FinetuneSettings,
     callback: Callback | None = None,
-    state: Path | None = None,
+    state: Path | str | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[TrainLog]:
     """Adapt a flow to an action, or to the dense weights it has, training digital numbers only.
@@ -178,7 +178,7 @@ def _state_file(
     flow: Flow,
     action: Action,
     settings: TrainSettings | FinetuneSettings,
-    path: Path | None,
+    path: Path | str | None,
 ) -> StateFile | None:
     if path is None:
         return None
@@ -190,4 +190,4 @@ def _state_file(
         "settings": asdict(settings),
         "weights at the start": fingerprint(flow),
     }
-    return StateFile(path, key)
+    return StateFile(Path(path), key)

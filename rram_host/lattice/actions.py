@@ -170,7 +170,9 @@ _ACTIONS: dict[str, Any] = {action.name: action for action in (Phi4Action, Graph
 
 def settings_of(action: Action) -> dict[str, Any]:
     """An action as plain values, {"name": ..., its fields}; `action_of` takes them."""
-    return {"name": action.name, **asdict(action)}  # type: ignore[call-overload]
+    values: dict[str, Any] = asdict(action)  # type: ignore[call-overload]
+    # numpy's numbers, taken from an array of couplings, are none that JSON knows
+    return {"name": action.name, **{name: float(value) for name, value in values.items()}}
 
 
 def action_of(settings: Mapping[str, Any]) -> Action:

@@ -73,5 +73,5 @@ def references() -> tuple[Reference, ...]:
 
 def reference(action: Action, shape: tuple[int, int]) -> Reference | None:
     """The reference for this action and lattice, None where there is none."""
-    found = (each for each in references() if (each.action, each.shape) == (action, shape))
+    found = (each for each in references() if (each.action, each.shape) == (action, tuple(shape)))
     return next(found, None)

@@ -30,6 +30,7 @@ from rram_host.flows import checkpoint
 from rram_host.flows.checkpoint import LoadedFlow
 from rram_host.lattice.actions import GrapheneAction, Phi4Action
 from rram_host.lattice.metropolis import independence_chain
+from rram_host.lattice.reference import reference
 from rram_host.records.run_file import RunFile
 from sim import EmulatedBoard
 
@@ -148,6 +149,9 @@ def test_references_are_taken_in_order_exact_then_stored_then_none(whole):
     assert exact_values(GrapheneAction(1.0, 0.0), (6, 6))["chi2"] == pytest.approx(math.pi)
     assert exact_values(GrapheneAction(1.0, 0.2), (6, 6)) is None
     assert exact_values(Phi4Action(-4.0, 5.0), (6, 6)) is None
+    # a list of lengths, as JSON has it, is the same lattice
+    for known in (exact_values, reference):
+        assert known(Phi4Action(-4.0, 5.0), [4, 4]) is not None
     elsewhere = type(whole)(**{**vars(whole), "action": Phi4Action(-4.0, 5.7)})
     rows = results(elsewhere)["observables"]
     assert rows["M"]["reference_source"] == "exact"  # by symmetry

@@ -67,8 +67,9 @@ def test_what_is_wrong_is_said_with_the_nearest_known_name(
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.toml: No such file"):
-        recipe.from_toml(tmp_path / "none.toml")
+    for path in (tmp_path / "none.toml", str(tmp_path / "none.toml")):
+        with pytest.raises(InputError, match=r"none\.toml: No such file"):
+            recipe.from_toml(path)
 
 
 def test_changes() -> None:

@@ -184,5 +184,6 @@ def test_two_trainings_do_not_share_a_state(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot write into"):
-        train(_flow(), _ACTION, _SETTINGS, state=tmp_path / "none" / "state")
+    for state in (tmp_path / "none" / "state", str(tmp_path / "none" / "state")):
+        with pytest.raises(InputError, match="cannot write into"):
+            train(_flow(), _ACTION, _SETTINGS, state=state)

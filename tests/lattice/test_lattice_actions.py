@@ -1,5 +1,6 @@
 """The action's definition, its gradient and its symmetries."""
 
+import json
 import math
 
 import numpy as np
@@ -149,3 +150,9 @@ def test_refuses_what_is_no_tensor(action: Action) -> None:
     for function in (action, action.force):
         with pytest.raises(InputError, match="torch tensor of fields, got ndarray"):
             function(np.zeros((2, 4, 4)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [np.int64, np.float32, int])
+def test_settings_of_couplings_from_an_array_are_json(number: type) -> None:
+    action = Phi4Action(number(-4), number(5))
+    assert json.loads(json.dumps(settings_of(action))) == {"name": "phi4", "m2": -4.0, "lam": 5.0}

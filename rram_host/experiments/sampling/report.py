@@ -43,7 +43,7 @@ def _exact(action: Action, shape: tuple[int, int]) -> ExactValues | None:
         # on a rectangle the correlator is taken along the longer side, as `measure` does
         return free_field(action, shape) if action.u == 0.0 else None
     lam, m2 = getattr(action, "lam", None), getattr(action, "m2", None)
-    if shape != (4, 4) or lam is None or m2 != EXACT_M2:
+    if tuple(shape) != (4, 4) or lam is None or m2 != EXACT_M2:
         return None
     try:
         return exact_4x4(lam)
