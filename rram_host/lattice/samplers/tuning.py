@@ -64,20 +64,39 @@ def fourier_hmc(action: Action, shape: tuple[int, int]) -> FourierHmcSettings:
 
 
 def metropolis(action: Action, shape: tuple[int, int]) -> MetropolisSettings:
-    """Steps of about twice the spread that a site has between its neighbours: half are taken."""
+    """Steps of about twice the spread that a site has between its neighbours: half are taken.
+
+    In the graphene wire at least such as reach the next well of the cosine.
+    """
     check_shape(shape)
-    spread = _spread(action, shape)
     longest = max(500, 10 * max(shape) ** 2)
     return MetropolisSettings(
-        width=2.2 * spread, keep_every=10, thermalisation=longest, start_width=spread
+        width=_width(action, shape),
+        keep_every=10,
+        thermalisation=longest,
+        start_width=_spread(action, shape),
     )
 
 
 def wolff(action: Action, shape: tuple[int, int]) -> WolffSettings:
-    """Clusters for the sign, two or one for every 144 sites, and one sweep for the size."""
+    """Clusters for the sign, two or one for every 144 sites, and one sweep for the size.
+
+    They do not move the mean of a graphene wire from well to well of its cosine, so that short
+    ones (L g = 3: tau of chi2 about 60) take longer to thermalise.
+    """
     check_shape(shape)
-    clusters, spread = max(2, shape[0] * shape[1] // 144), _spread(action, shape)
-    return WolffSettings(clusters=clusters, width=2.2 * spread, start_width=spread)
+    return WolffSettings(
+        clusters=max(2, shape[0] * shape[1] // 144),
+        width=_width(action, shape),
+        thermalisation=1000 if local_form(action).cosine else 200,
+        start_width=_spread(action, shape),
+    )
+
+
+def _width(action: Action, shape: tuple[int, int]) -> float:
+    """Largest step of a hit; of a wire with wells 1.4 or more, those being sqrt(pi) apart."""
+    width = 2.2 * _spread(action, shape)
+    return max(width, 1.4) if local_form(action).cosine else width
 
 
 def _spread(action: Action, shape: tuple[int, int]) -> float:
