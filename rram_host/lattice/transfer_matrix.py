@@ -34,7 +34,8 @@ Array = NDArray[np.float64]
 Waves = NDArray[np.complex128]
 MAX_STATES = 70_000  # of a slice; 6 points on 6 sites, 16 on 4: minutes and a few GB
 _BLOCK_VALUES = 1_000_000  # numbers of one power of T held together
-_FREE_ERROR = 1e-4  # of chi2 of a graphene wire at m = 0, by these points: the most allowed
+_MOST_OFF = 1e-4  # of chi2, by these points, where it is known otherwise
+_SURE = 96  # points that a single row is summed with
 _POINTS = {1: 48, 2: 24, 3: 12, 4: 8, 5: 6}  # of a site, by the sites across
 
 
@@ -48,11 +49,14 @@ def exact_values(action: Action, shape: tuple[int, int], points: int | None = No
             to 5 sites across. In phi^4 at lam = 5 to 6 their relative errors are below 1e-9 for 2
             and 3 sites and below 3e-7 for 4; a cosine in the action needs four more. Compare two
             settings for the error. The quadrature follows a site about as far as its neighbours
-            hold it: short graphene wires with a small g, whose mean swings further, are refused.
+            hold it: short graphene wires with a small g, whose mean swings further, are refused,
+            and so is phi^4 with wells further out (at m2 = -4 lam below 0.5 with 12 points,
+            below 1.3 with 8).
 
     Raises:
-        InputError: for another action, a slice with more than `MAX_STATES` states, or a graphene
-            wire whose free part (m = 0) these points get wrong: chi2 by more than 1e-4 of it.
+        InputError: for another action, a slice with more than `MAX_STATES` states, or points that
+            get chi2 wrong by more than 1e-4 of it: of the wire's free part (m = 0) on this
+            lattice, of phi^4 on a single row of this length, which was never better off.
     """
     width, height = min(shape), max(shape)
     if len(shape) != 2 or width < 1:
@@ -65,6 +69,8 @@ def exact_values(action: Action, shape: tuple[int, int], points: int | None = No
         )
     if isinstance(action, GrapheneAction):
         _check_reach(action, width, height, points)
+    else:
+        _check_wells(action, height, points)
     return _Slice(_site_of(action), width, points).values(height)
 
 
@@ -73,11 +79,25 @@ def _check_reach(action: GrapheneAction, width: int, height: int, points: int) -
     free = GrapheneAction(action.g, 0.0)
     found = _Slice(_site_of(free), width, points).chi2(height)
     off = abs(found * free.g**2 / math.pi - 1.0)
-    if not off <= _FREE_ERROR:
+    if not off <= _MOST_OFF:
         raise InputError(
             f"g = {action.g:g} is too small for exact values on {width} x {height} sites with"
             f" {points} points a site: the free field's chi2 comes out wrong by {off:.1g} of it;"
             " a longer lattice or a larger g is needed, and up to 3 sites more points may help"
+        )
+
+
+def _check_wells(action: Action, height: int, points: int) -> None:
+    """Refuse a phi^4 whose wells these points do not reach, by chi2 of a single row."""
+    site = _site_of(action)
+    with np.errstate(all="ignore"):  # wells may be so far out that all is NaN
+        found, sure = (_Slice(site, 1, n).chi2(height) for n in (points, max(points, _SURE)))
+    off = abs(found / sure - 1.0)
+    if not off <= _MOST_OFF:
+        raise InputError(
+            f"{action} has wells too far out for exact values with {points} points a site: chi2"
+            f" of a single row of {height} sites comes out wrong by {off:.1g} of it; more points"
+            " help, or fewer sites across"
         )
 
 

@@ -113,3 +113,17 @@ def test_wires_of_the_usual_range_are_not_refused() -> None:
         found = exact_values(GrapheneAction(g, 0.2), shape)
         # the cosine's wells hold the field in: less room than the free field has
         assert 0.0 < found.chi2 < free_field(GrapheneAction(g, 0.0), shape).chi2
+
+
+@pytest.mark.parametrize(("lam", "points"), [(0.25, None), (1.0, 8), (0.1, 16), (1e-3, None)])
+def test_wells_that_the_points_do_not_reach_are_refused(lam: float, points: int | None) -> None:
+    with pytest.raises(InputError, match=rf"lam={lam}.*wells too far out.*more points"):
+        exact_values(Phi4Action(-4.0, lam), (3, 4), points)
+
+
+@pytest.mark.parametrize(("m2", "lam"), [(-4.0, 0.5), (-8.0, 1.0), (-1.0, 0.3), (2.0, 0.1)])
+def test_where_they_are_reached_more_points_change_nothing(m2: float, lam: float) -> None:
+    few, many = (exact_values(Phi4Action(m2, lam), (2, 3), points) for points in (14, 20))
+    # single rows bound the error of wider slices: 1e-4 is where they are refused
+    assert few.chi2 == pytest.approx(many.chi2, rel=1e-4)
+    assert few.log_z == pytest.approx(many.log_z, rel=1e-4)
