@@ -39,8 +39,8 @@ def fourier_hmc(action: Action, shape: tuple[int, int]) -> FourierHmcSettings:
     m / g = 0.2, 1.4 times at 0.5. Where its wells are deep (from about m / g = 0.25) sites have to
     change them one by one, in Metropolis sweeps; where the mean of a free field would reach the
     next well (its spread a seventh of their distance: sqrt(V) g < 7) the mean has moves of its own.
-    With both, tau is below 1.3 trajectories for all that was looked at (M, |M|, chi2, E, phi^2,
-    cos; L = 5 to 48, g = 0.25 to 2, m / g up to 0.7, sqrt(V) g at least 2).
+    With both, tau is about 1.3 trajectories or less for all that was looked at (M, |M|, chi2, E,
+    phi^2, cos; L = 5 to 48, g = 0.25 to 2, m / g up to 0.7, sqrt(V) g at least 2).
     At m2 < 0, where phi^4 is far from Gaussian, a longer turn with a heavier kernel was best, and
     no better than plain hybrid Monte Carlo: what is slow there are changes of sign.
     """
