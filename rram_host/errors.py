@@ -1,5 +1,7 @@
 """The error tree of the host. Every error a user can meet is an `RramError`."""
 
+from numbers import Integral
+
 from firmware_bridge.errors import ContractError, InputError, RramError
 
 __all__ = [
@@ -11,6 +13,7 @@ __all__ = [
     "RecordError",
     "RramError",
     "UnsafeDensityError",
+    "require_whole",
 ]
 
 
@@ -32,3 +35,14 @@ class RecordError(RramError):
 
 class UnsafeDensityError(RramError):
     """A sampler was given a model whose log q is not the density of what it drew."""
+
+
+def require_whole(**counts: object) -> None:
+    """Refuse counts and seeds, by name, that are not whole numbers (1e3 is a float).
+
+    Raises:
+        InputError: for the first that is not.
+    """
+    for name, value in counts.items():
+        if not isinstance(value, Integral):
+            raise InputError(f"{name} = {value!r} is not a whole number")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from rram_host.analog.deploy import (
 )
 from rram_host.analog.exactness import check_density, refuse_inexact
 from rram_host.analog.reprogrammed import ReprogrammedArray
-from rram_host.errors import InputError
+from rram_host.errors import InputError, require_whole
 from rram_host.experiments.boards import (
     board_time_s,
     board_urls,
@@ -87,12 +86,10 @@ class DeployPlan:
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
-        for name in ("seed", "lora_steps", "read_average", "calibration_turns"):
-            if not isinstance(getattr(self, name), Integral):
-                raise InputError(f"{name} = {getattr(self, name)!r} is not a whole number")
+        least_of = {"lora_steps": 0, "read_average": 1, "calibration_turns": 0}
+        require_whole(seed=self.seed, **{name: getattr(self, name) for name in least_of})
         if not 0 <= self.seed <= MAX_SEED:
             raise InputError(f"seed {self.seed} is outside 0..{MAX_SEED}")
-        least_of = {"lora_steps": 0, "read_average": 1, "calibration_turns": 0}
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least {least}")

@@ -1,13 +1,12 @@
 """What all flows share: draws of the prior, sampling, density by the inverse."""
 
 from abc import ABC, abstractmethod
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rram_host.errors import InputError
+from rram_host.errors import InputError, require_whole
 
 __all__ = ["LatticeFlow"]
 
@@ -43,8 +42,9 @@ class LatticeFlow(nn.Module, ABC):
         Raises:
             InputError: for n below 1 or not whole.
         """
-        if not isinstance(n, Integral) or n < 1:
-            raise InputError(f"a flow draws at least 1 field, a whole number, asked {n}")
+        require_whole(n=n)
+        if n < 1:
+            raise InputError(f"a flow draws at least 1 field, asked {n}")
         rows, cols = self.shape
         return torch.randn(n, rows * cols, generator=generator, dtype=dtype)
 

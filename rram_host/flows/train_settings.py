@@ -1,10 +1,9 @@
 """Settings and log entries of training, checked when made."""
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Literal
 
-from rram_host.errors import InputError
+from rram_host.errors import InputError, require_whole
 
 __all__ = ["FinetuneSettings", "TrainLog", "TrainSettings"]
 
@@ -127,8 +126,7 @@ def _check_schedule(
         ("warmup", warmup, 0),
         ("log_every", log_every, 1),
     ):
-        if not isinstance(value, Integral):
-            raise InputError(f"{name} must be a whole number, got {value!r}")
+        require_whole(**{name: value})
         if value < least:
             raise InputError(f"{name} must be >= {least}, got {value}")
     if not (lr > 0.0 and clip > 0.0):

@@ -90,7 +90,7 @@ def test_refuses_what_it_cannot_sample(name: str) -> None:
         tuned(name, PHI4, (4, 4, 4))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="seed"):
         run_sampler(name, PHI4, (4, 4), short(name), -1)
-    with pytest.raises(InputError, match="seed must be a whole number"):
+    with pytest.raises(InputError, match="seed = 1.5 is not a whole number"):
         run_sampler(name, PHI4, (4, 4), short(name), 1.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="two lengths"):
         run_sampler(name, PHI4, (4.0, 4.0), short(name))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import pytest
 from firmware_bridge.recording import Recording
 from firmware_bridge.traffic import TrafficDigest
 from rram_host import open_board
-from rram_host.cli import cli, main
+from rram_host.cli import cli
 from rram_host.experiments.catalogue import EXPERIMENTS
 from rram_host.experiments.recording import record
 from rram_host.experiments.rerun import emulated_url
@@ -32,19 +32,6 @@ PLAN = QuickPlan(n_units=4, rows_a_unit=1)
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXPERIMENTS, "quick", QUICK)
-
-
-@pytest.fixture
-def rram(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def replayed(rram: Any, path: Path) -> tuple[int, dict[str, Any]]:

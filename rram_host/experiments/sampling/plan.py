@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 
-from rram_host.errors import InputError
+from rram_host.errors import InputError, require_whole
 
 NAME = "sample"  # of the command and of its runs
 MIN_DRAWS, MAX_DRAWS = 4, 100_000_000  # an autocorrelation time needs four updates
@@ -44,9 +43,7 @@ class DrawPlan:
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
-        for name in ("n", "batch", "seed"):
-            if not isinstance(getattr(self, name), Integral):
-                raise InputError(f"{name} = {getattr(self, name)!r} is not a whole number")
+        require_whole(n=self.n, batch=self.batch, seed=self.seed)
         if not MIN_DRAWS <= self.n <= MAX_DRAWS:
             raise InputError(f"n = {self.n} configurations is outside {MIN_DRAWS}..{MAX_DRAWS}")
         if not 0 <= self.seed <= MAX_SEED:

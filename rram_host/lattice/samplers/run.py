@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import NDArray
 
-from rram_host.errors import InputError
+from rram_host.errors import InputError, require_whole
 
 __all__ = ["Lengths", "Progress", "SamplerRun", "Update", "collect"]
 
@@ -101,8 +101,9 @@ def collect(
     Raises:
         InputError: for a seed that is negative or not whole.
     """
-    if not isinstance(seed, Integral) or seed < 0:
-        raise InputError(f"a seed must be a whole number >= 0, got {seed}")
+    require_whole(seed=seed)
+    if seed < 0:
+        raise InputError(f"a seed must be >= 0, got {seed}")
     rng = np.random.default_rng(seed)
     phi = lengths.start_width * rng.standard_normal((*shape, lengths.chains))
     update(phi.copy(), np.random.default_rng(seed))  # compiles, where something is compiled
