@@ -32,6 +32,7 @@ from rram_host.cli.selftest_command import selftest
 from rram_host.cli.train_command import train
 from rram_host.errors import ContractError, InputError, RramError, UnsafeDensityError
 from rram_host.experiments.catalogue import EXPERIMENTS
+from rram_host.records.status import unwrapped
 from rram_host.session import Board
 
 
@@ -78,6 +79,13 @@ for _command in (
     cli.add_command(_command)
 
 
+def _run(arguments: list[str] | None) -> object:
+    try:
+        return cli.main(args=arguments, standalone_mode=False)
+    except SystemError as error:
+        raise unwrapped(error) or error from None
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `rram`: one clear line for every error, no traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -86,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Products of 32 x 32 matrices: BLAS threads would only wait for each other.
     threadpool_limits(1)
     try:
-        code = cli.main(args=arguments, standalone_mode=False)
+        code = _run(arguments)
     except (click.exceptions.Abort, KeyboardInterrupt):
         made_safe = "; rails of an open board were made safe" if Board.any_opened else ""
         report_error(f"interrupted{made_safe}")

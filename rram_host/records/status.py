@@ -10,6 +10,12 @@ KILLED = "killed"  # reason of an interrupted run whose process is gone
 _OF_SIGNALS = 128  # a shell's exit status of a program that signal n ended is 128 + n
 
 
+def unwrapped(error: BaseException | None) -> BaseException | None:
+    """What a signal raised inside compiled code, which numba hands on within a SystemError."""
+    cause = error.__cause__ if isinstance(error, SystemError) else None
+    return cause if isinstance(cause, (KeyboardInterrupt, SystemExit)) else error
+
+
 def ending(error: BaseException | None) -> tuple[str, str]:
     """Status of a run that is over, and the reason.
 
@@ -19,6 +25,7 @@ def ending(error: BaseException | None) -> tuple[str, str]:
     >>> ending(SystemExit(143))
     ('interrupted', 'SIGTERM')
     """
+    error = unwrapped(error)
     if error is None:
         return DONE, ""
     if isinstance(error, KeyboardInterrupt):

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from firmware_bridge.server import PtyServer
+from rram_host.cli import cli, main
 from rram_host.experiments.sample_lattice import load_samples
+from rram_host.records.status import ending
 from sim import EmulatedBoard
 
 COMMANDS = ("demo", "info", "program", "vmm", "read", "sample", "train")
@@ -303,3 +305,20 @@ def test_a_command_that_needs_them_not_loads_neither_matplotlib_nor_torch():
     script = "import sys, rram_host.cli\nprint(sorted({'matplotlib', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), SystemExit(143)])
+def test_a_signal_inside_compiled_code_ends_a_command_as_elsewhere(
+    raised: BaseException, monkeypatch: pytest.MonkeyPatch
+):
+    def within_numba(**_: object) -> None:
+        raise SystemError("returned a result with an exception set") from raised
+
+    monkeypatch.setattr(cli, "main", within_numba)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == (130 if isinstance(raised, KeyboardInterrupt) else 143)
+    assert ending(SystemError()) != ending(raised)
+    error = SystemError()
+    error.__cause__ = raised
+    assert ending(error)[0] == "interrupted"
